@@ -1,0 +1,126 @@
+"""Fills cells of the store: for one model, benchmark and seed, asks what is not stored yet and scores it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from harness.backends import open_lm, stream
+from harness.benchmarks import Item, LoadedBenchmark
+from harness.fingerprint import digest_of
+from harness.models import CheckedModel, LoadedModels
+from harness.specs import Unusable
+from harness.store import Cell, Score, Store
+
+ENGINE_VERSION = 1  # raise it when the engine's scores may change
+WRITE_EVERY = 2.0  # seconds between transactions
+
+PROBES = (
+    "The capital of France is",
+    "Question: What is 7 times 8?\nAnswer:",
+    "Write a short poem about the sea.",
+)
+
+
+def cell_of(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, models: LoadedModels) -> Cell:
+    """The store's key: the model as it is run (weights, number format, kind of device, engine), benchmark and seed."""
+    run = [model.digest, models.dtype, models.device.partition(":")[0], ENGINE_VERSION]
+    return Cell(digest_of(run), benchmark.digest, seed)
+
+
+def fill(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, store: Store, models: LoadedModels) -> int:
+    """Evaluates the items of a cell that are missing, writing as they finish; returns how many there were.
+
+    Whatever the machine does (out of memory, a broken model) is raised, never stored as a wrong answer.
+    """
+    cell = cell_of(model, benchmark, seed, models)
+    with store.lock(cell):
+        stored = store.items(cell)
+        missing = [item for item in benchmark.items if item.id not in stored]
+        if missing:
+            with models.active(model) as loaded:
+                lm = open_lm(loaded, models.tokenizer(model), seed)
+                _fill_missing(missing, cell, benchmark, store, lm)
+    return len(missing)
+
+
+def _fill_missing(missing: Sequence[Item], cell: Cell, benchmark: LoadedBenchmark, store: Store, lm) -> None:
+    requests = {item.id: benchmark.requests(item, cell.seed, lm.apply_chat_template) for item in missing}
+    owners = [(item, n) for item in missing for n in range(len(requests[item.id]))]
+    flat = [request for item in missing for request in requests[item.id]]
+    answers: dict[str, dict[int, Any]] = {item.id: {} for item in missing}
+    finished: list[Score] = []
+    written = time.monotonic()
+    checked = False
+    for index, answer in stream(lm, flat):
+        item, n = owners[index]
+        answers[item.id][n] = answer
+        if len(answers[item.id]) < len(requests[item.id]):
+            continue
+        responses = [answers[item.id][k] for k in range(len(requests[item.id]))]
+        _finite(responses, item)
+        prompt, tokens = _prompt(lm, requests[item.id])
+        metrics = benchmark.score(item, requests[item.id], responses)
+        if not checked:
+            benchmark.check_metric(metrics, item)
+            checked = True
+        now = time.monotonic()
+        finished.append(Score(cell, item.id, metrics, responses, prompt, tokens))
+        if now - written > WRITE_EVERY:
+            store.put(_with_seconds(finished, now - written))
+            finished, written = [], now
+    store.put(_with_seconds(finished, time.monotonic() - written))
+
+
+def _with_seconds(scores: list[Score], seconds: float) -> list[Score]:
+    from dataclasses import replace
+
+    return [replace(score, seconds=seconds / len(scores)) for score in scores]
+
+
+def _finite(responses: Sequence[Any], item: Item) -> None:
+    for response in responses:
+        if isinstance(response, tuple | list) and not math.isfinite(response[0]):
+            raise RuntimeError(
+                f"the model gave a log-likelihood of {response[0]} on item {item.id}: its logits are not finite"
+            )
+
+
+def _prompt(lm, requests) -> tuple[str, int]:
+    """Digest and number of the tokens that an item's requests put in."""
+    if hasattr(lm, "encode_request"):
+        tokens = [lm.encode_request(request) for request in requests]
+        return digest_of(tokens), sum(len(context) + len(continuation) for context, continuation in tokens)
+    texts = [request.args[:1] if request.request_type == "generate_until" else request.args for request in requests]
+    return digest_of(texts), sum(len(lm.tok_encode("".join(text))) for text in texts)
+
+
+def adapter_effect(model: CheckedModel, models: LoadedModels, store: Store) -> float:
+    """Largest change of any logit that a candidate makes on three fixed prompts; `Unusable` if it makes none.
+
+    An adapter that was not applied scores exactly like the base and would pass every benchmark.
+    """
+    key = f"effect/{model.digest}/{models.dtype}"
+    if (known := store.note(key)) is None:
+        known = _logit_change(model, models)
+        store.put_note(key, known)
+    if known == 0:
+        raise Unusable(
+            f"candidate '{model.spec.text}' changes no logit of its base: the adapter is empty or was not applied;"
+            " train it, or name the right directory."
+        )
+    return known
+
+
+def _logit_change(model: CheckedModel, models: LoadedModels) -> float:
+    import torch
+
+    tokenizer = models.tokenizer(model)
+    inputs = [tokenizer(text, return_tensors="pt").input_ids for text in PROBES]
+    sides = []
+    for side in (model.base, model):
+        with models.active(side) as loaded, torch.inference_mode():
+            sides.append([loaded(ids.to(loaded.device)).logits.float() for ids in inputs])
+    return max(float((a - b).abs().max()) for a, b in zip(*sides, strict=True))

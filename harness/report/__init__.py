@@ -1,0 +1,1 @@
+"""What people and programs read: the verdict as JSON and as a table. Numbers are formatted in numbers.py alone."""

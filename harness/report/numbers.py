@@ -1,0 +1,28 @@
+"""How numbers are printed: proportions come in, points (0-100, one decimal) go out. The only place that rounds."""
+
+from __future__ import annotations
+
+MINUS = "−"
+
+
+def points(value: float) -> str:
+    """0.2133 -> '21.3'; the loss, floor or score of a table."""
+    return f"{_tidy(100 * value):.1f}"
+
+
+def signed(value: float) -> str:
+    """-0.111 -> '−11.1', 0.02 -> '+2.0', 0 -> '0.0'; a change."""
+    tidy = _tidy(100 * value)
+    if tidy == 0:
+        return "0.0"
+    return f"{MINUS if tidy < 0 else '+'}{abs(tidy):.1f}"
+
+
+def interval(bound) -> str:
+    """A change with its bounds: '−11.1 [−15.2, −7.0]'. `bound` has estimate, low and high."""
+    return f"{signed(bound.estimate)} [{signed(bound.low)}, {signed(bound.high)}]"
+
+
+def _tidy(value: float) -> float:
+    """Rounded to one decimal, and never minus zero."""
+    return round(value, 1) + 0.0

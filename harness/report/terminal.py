@@ -1,0 +1,92 @@
+"""The verdict in the terminal: a table and one line that agrees with the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from harness.report.numbers import interval, points, signed
+from harness.stats import detectable_margin
+
+REFERENCE_FLIPS = 0.10  # share of items that change sides, assumed where no scores are there yet
+
+
+def plan_lines(audit) -> list[str]:
+    """What is about to be judged, before any model runs; echoes the target so that a typo shows."""
+    lines = [f"base: {audit.base.spec.text} ({audit.base.digest[:12]})"]
+    lines += [f"candidate: {c.spec.text} ({c.digest[:12]})" for c in audit.candidates]
+    lines.append(
+        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}, each bound at "
+        f"{points(1 - audit.basket.policy.alpha)}%; {audit.models.dtype} on {audit.models.device}"
+    )
+    for b in audit.basket.skills:
+        loaded = audit.benchmarks[b.name]
+        resolves = 100 * detectable_margin(len(loaded.items), REFERENCE_FLIPS, audit.basket.policy.alpha)
+        note = (
+            "" if b.margin >= resolves else f"; MARGIN FINER THAN {len(loaded.items)} ITEMS RESOLVE if 10% of them flip"
+        )
+        seeds = audit.seeds(b.name)
+        lines.append(
+            f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, margin "
+            f"{b.margin:g}, resolves {resolves:.1f}{note}"
+        )
+    return lines
+
+
+def verdict_lines(document: dict[str, Any]) -> list[str]:
+    """The table of `verdict.json`, in points, and the line of the decision."""
+    head = ("benchmark", "items", "seeds", "base", "tuned", "change [bounds]", "margin", "lost", "won", "verdict")
+    rows = [head]
+    several = len(document["candidates"]) > 1
+    for row in document["benchmarks"]:
+        name = f"{row['name']} ({row['model']})" if several else row["name"]
+        rows.append((name, *_scores(row), f"{row['margin']:g}", str(row["lost"]), str(row["gained"]), row["verdict"]))
+    for row in document["domain"]:
+        name = f"{row['name']} ({row['model']})" if several else row["name"]
+        rows.append((name, *_scores(row), "", "", "", "domain gain"))
+    lines = _aligned(rows)
+    level = points(1 - document["policy"]["alpha"])
+    lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
+    lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
+    lines.append(decision_line(document))
+    return lines
+
+
+def decision_line(document: dict[str, Any]) -> str:
+    """One sentence: the decision, why, and the exit status."""
+    rows = document["benchmarks"]
+    regressed = [row["name"] for row in rows if row["verdict"] == "REGRESSED"]
+    unclear = [row["name"] for row in rows if row["verdict"] == "INCONCLUSIVE"]
+    if document["decision"] == "SHIP":
+        why = f"all {len(rows)} benchmarks lost less than their margins"
+    else:
+        parts = [
+            f"{', '.join(names)} {word}"
+            for names, word in ((regressed, "regressed"), (unclear, "inconclusive"))
+            if names
+        ]
+        why = "; ".join(parts)
+        if worst := document["largest_regression"]:
+            row = min((r for r in rows if r["name"] == worst), key=lambda r: r["change"])
+            why += f"; largest regression: {worst} {signed(row['change'] / 100)} points"
+    return f"{document['decision']} (exit {document['exit']}): {why}"
+
+
+def _scores(row: dict[str, Any]) -> tuple[str, ...]:
+    bound = SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100)
+    seeds = str(len(row["seeds"])) + ("*" if row.get("seeds_without_effect") else "")
+    return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), interval(bound)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = {0, len(widths) - 1}
+    lines = []
+    for row in rows:
+        cells = (
+            text.ljust(w) if i in left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return lines

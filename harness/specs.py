@@ -1,0 +1,266 @@
+"""The vocabulary: what a model, a benchmark, a basket and a policy are, and how text and TOML become them.
+
+Everything here is a frozen value. Whatever cannot be used raises `Unusable` with one sentence that ends in the remedy;
+the command line turns it into exit status 4 before any model is loaded.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+
+class Unusable(Exception):
+    """Options, basket, models or data that cannot be used: one sentence with the remedy."""
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+FORMS = "org/name[@revision], a local directory, embedded:NAME, samples:DIR or served:URL#MODEL"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as the user names it.
+
+    text: as written; kind: hub, local, adapter, embedded, samples or served; location: hub id, directory, name or URL;
+    revision: of a hub id; served_name: the model's name at a served URL.
+    """
+
+    text: str
+    kind: str
+    location: str
+    revision: str | None = None
+    served_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A short name for tables and test ids."""
+        return Path(self.location).name if self.kind in ("local", "adapter", "samples") else self.text
+
+
+def parse_model(text: str) -> ModelSpec:
+    """SPEC -> ModelSpec; raises `Unusable` for forms that are none of `FORMS`."""
+    text = text.strip()
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("embedded", "samples"):
+        if not rest:
+            raise Unusable(f"model '{text}' names nothing behind '{scheme}:'; write one of {FORMS}.")
+        return ModelSpec(text, scheme, rest)
+    if colon and scheme == "served":
+        url, _, name = rest.partition("#")
+        if not url.startswith(("http://", "https://")) or not name:
+            raise Unusable(f"model '{text}' is no served model; write served:http://host:port/v1#MODEL.")
+        return ModelSpec(text, "served", url, served_name=name)
+    if Path(text).is_dir():
+        return _directory(text)
+    if text.startswith((".", "/", "~")) or text.endswith("/"):
+        raise Unusable(f"model '{text}' is a directory that does not exist; check the path.")
+    name, _, revision = text.partition("@")
+    if name.count("/") == 1 and all(name.split("/")) and ":" not in name:
+        return ModelSpec(text, "hub", name, revision or None)
+    raise Unusable(f"model '{text}' has no form that is known; write one of {FORMS}.")
+
+
+def _directory(text: str) -> ModelSpec:
+    path = Path(text)
+    if (path / "adapter_config.json").is_file():
+        return ModelSpec(text, "adapter", str(path.resolve()))
+    if (path / "config.json").is_file():
+        return ModelSpec(text, "local", str(path.resolve()))
+    raise Unusable(
+        f"model directory '{text}' has neither config.json nor adapter_config.json; "
+        "name the directory that save_pretrained wrote."
+    )
+
+
+# ---- benchmarks and baskets ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark of a basket.
+
+    name: in tables; task: an lm-eval task, group or tag; metric: the one that decides, in [0, 1] per item; margin: the
+    largest loss we accept, in points; items: how many, drawn once and evenly over a group's tasks (None: all);
+    fewshot: shots (None: the task's own); chat: prompts through the chat template; seeds: replicates (empty: those
+    of the basket); temperature: 0 is greedy; max_gen_toks: length limit of an answer (None: the task's own); gold: a template
+    over the document for the solution whose probability per byte is reported; floor: the score of guessing, in points
+    (None: known from the task); role: `skill` is judged, `domain` measures the gain.
+    """
+
+    name: str
+    task: str
+    metric: str = "acc"
+    margin: float = 3.0
+    items: int | None = None
+    fewshot: int | None = None
+    chat: bool = False
+    seeds: tuple[int, ...] = ()
+    temperature: float = 0.0
+    max_gen_toks: int | None = None
+    gold: str | None = None
+    floor: float | None = None
+    role: str = "skill"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How verdicts are reached. alpha: one-sided error rate of each bound."""
+
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True)
+class Basket:
+    """The benchmarks one audit runs. documents: `hub` or `embedded`; tasks: folder with lm-eval tasks of the user."""
+
+    name: str
+    benchmarks: tuple[Benchmark, ...]
+    seeds: tuple[int, ...] = (0,)
+    documents: str = "hub"
+    tasks: str | None = None
+    policy: Policy = Policy()
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def skills(self) -> tuple[Benchmark, ...]:
+        return tuple(b for b in self.benchmarks if b.role == "skill")
+
+    @property
+    def domains(self) -> tuple[Benchmark, ...]:
+        return tuple(b for b in self.benchmarks if b.role == "domain")
+
+    def named(self, name: str) -> Benchmark:
+        for benchmark in self.benchmarks:
+            if benchmark.name == name:
+                return benchmark
+        known = ", ".join(b.name for b in self.benchmarks)
+        raise Unusable(f"benchmark '{name}' is not in basket '{self.name}'; it has {known}.")
+
+
+RUN_KEYS = ("base", "candidate", "out", "store", "backend", "device", "dtype", "mitigate", "trust_remote_code")
+MIN_ITEMS = 30
+
+
+def load_basket(path: str | Path) -> Basket:
+    """Reads a basket file; raises `Unusable` for what it must not hold (unknown keys, too few items, …)."""
+    path = Path(path)
+    if not path.is_file():
+        raise Unusable(f"basket '{path}' does not exist; name a TOML file such as fixtures/baskets/quick.toml.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Unusable(f"basket '{path}' is not valid TOML ({error}); correct that line.") from None
+    where = f"basket '{path.name}'"
+    allowed = {"name", "seeds", "documents", "tasks", "policy", "run", "benchmark"}
+    _known_keys(table, allowed, where)
+    benchmarks = tuple(_benchmark(row, where) for row in _list_of_tables(table.get("benchmark", []), where))
+    _check_benchmarks(benchmarks, where)
+    run, policy = table.get("run", {}), table.get("policy", {})
+    _known_keys(run, set(RUN_KEYS), f"{where}, [run]")
+    _known_keys(policy, {f.name for f in fields(Policy)}, f"{where}, [policy]")
+    documents = table.get("documents", "hub")
+    if documents not in ("hub", "embedded"):
+        raise Unusable(f'{where}: documents = {documents!r}; write "hub" or "embedded".')
+    tasks = table.get("tasks")
+    return Basket(
+        name=table.get("name", path.stem),
+        benchmarks=benchmarks,
+        seeds=check_seeds(table.get("seeds", [0]), where),
+        documents=documents,
+        tasks=str((path.parent / tasks).resolve()) if tasks else None,
+        policy=_policy(policy, where),
+        run=run,
+    )
+
+
+def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
+    """A non-empty list of distinct integers >= 0."""
+    if not isinstance(seeds, list | tuple) or not seeds:
+        raise Unusable(f"{where}: seeds = {seeds!r} is empty or no list; write at least one, as in [0, 1, 2].")
+    if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+        raise Unusable(f"{where}: seeds = {list(seeds)} must be whole numbers from 0 up; write as in [0, 1, 2].")
+    if len(set(seeds)) < len(seeds):
+        raise Unusable(f"{where}: seeds = {list(seeds)} repeats a seed, which is no replicate; name each once.")
+    return tuple(seeds)
+
+
+def check_margin(value: Any, where: str) -> float:
+    """A margin in points: above 0, at most 100."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+        raise Unusable(f"{where}: margin = {value!r} is no loss in points; write a number above 0 and up to 100.")
+    return float(value)
+
+
+def with_options(
+    basket: Basket, seeds: tuple[int, ...] | None = None, margins: dict[str, float] | None = None
+) -> Basket:
+    """The basket with seeds and margins of the command line, which win over the file's."""
+    benchmarks = list(basket.benchmarks)
+    for name, margin in (margins or {}).items():
+        at = benchmarks.index(basket.named(name))
+        benchmarks[at] = replace(benchmarks[at], margin=check_margin(margin, f"--margin {name}"))
+    if seeds:
+        benchmarks = [replace(b, seeds=()) for b in benchmarks]
+    return replace(basket, benchmarks=tuple(benchmarks), seeds=seeds or basket.seeds)
+
+
+def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
+    name = row.get("name", "?")
+    where = f"{where}, benchmark '{name}'"
+    _known_keys(row, {f.name for f in fields(Benchmark)}, where)
+    missing = [key for key in ("name", "task") if not isinstance(row.get(key), str) or not row[key]]
+    if missing:
+        raise Unusable(f"{where} lacks {' and '.join(missing)}; write a text for each.")
+    kinds = {"metric": str, "chat": bool, "temperature": int | float, "gold": str, "role": str}
+    kinds |= {"items": int, "fewshot": int, "max_gen_toks": int, "floor": int | float}
+    for key, kind in kinds.items():
+        if key in row and (not isinstance(row[key], kind) or (isinstance(row[key], bool) and kind is not bool)):
+            raise Unusable(f"{where}: {key} = {row[key]!r} is of the wrong kind; see README, 'Baskets'.")
+    for key in ("items", "max_gen_toks"):
+        if key in row and row[key] < 1:
+            raise Unusable(f"{where}: {key} = {row[key]} must be at least 1; write a positive number or leave it out.")
+    if row.get("items", MIN_ITEMS) < MIN_ITEMS:
+        raise Unusable(f"{where}: items = {row['items']} can decide nothing; ask for at least {MIN_ITEMS}.")
+    if row.get("temperature", 0) < 0 or row.get("fewshot", 0) < 0:
+        raise Unusable(f"{where}: temperature and fewshot must not be negative; write 0 or more.")
+    if row.get("role", "skill") not in ("skill", "domain"):
+        raise Unusable(f'{where}: role = {row["role"]!r}; write "skill" (judged) or "domain" (the gain).')
+    values = dict(row)
+    if "seeds" in row:
+        values["seeds"] = check_seeds(row["seeds"], where)
+    values["margin"] = check_margin(row.get("margin", Benchmark.margin), where)
+    return Benchmark(**values)
+
+
+def _check_benchmarks(benchmarks: tuple[Benchmark, ...], where: str) -> None:
+    if not any(b.role == "skill" for b in benchmarks):
+        raise Unusable(f"{where} has no benchmark to judge; add a [[benchmark]] table with name and task.")
+    names = [b.name for b in benchmarks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Unusable(f"{where} has benchmark '{twice[0]}' twice; give each its own name.")
+
+
+def _policy(table: dict[str, Any], where: str) -> Policy:
+    policy = Policy(**table)
+    if isinstance(policy.alpha, bool) or not isinstance(policy.alpha, float) or not 0 < policy.alpha < 0.5:
+        raise Unusable(f"{where}, [policy]: alpha = {policy.alpha!r} is no error rate; write a number such as 0.05.")
+    return policy
+
+
+def _known_keys(table: Any, allowed: set[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise Unusable(f"{where} must be a table of key = value lines.")
+    for key in table:
+        if key not in allowed:
+            raise Unusable(f"{where} has an unknown key '{key}'; known are {', '.join(sorted(allowed))}.")
+
+
+def _list_of_tables(rows: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise Unusable(f"{where}: write each benchmark as a [[benchmark]] table.")
+    return rows

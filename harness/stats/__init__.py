@@ -1,0 +1,67 @@
+"""Every interval, test and stopping rule of the gate; numpy and scipy only. Each file names its sources.
+
+    paired        right-or-wrong benchmarks, one seed: Tango's interval, and the exact one that the gate uses
+    enumeration   the true error rate of a pass rule, by adding up all outcomes
+    crossed       several seeds and several training runs
+    bounded       fractional scores, one seed
+    clusters      items that share a source
+    proportions, multiplicity, bootstrap, power
+    sequential    stopping early
+
+All values are proportions; low and high are each a one-sided bound at confidence 1 - alpha.
+"""
+
+from harness.stats.bootstrap import bootstrap
+from harness.stats.bounded import bounded_interval
+from harness.stats.clusters import cluster_robust
+from harness.stats.crossed import CrossedInterval, crossed, crossed_recipe, with_floor
+from harness.stats.enumeration import (
+    enumerated_size,
+    exact_pass,
+    mcnemar_pass,
+    pass_probability,
+    psi_grid,
+    rule_table,
+    tango_pass,
+    wald_pass,
+)
+from harness.stats.interval import Interval, zero_flip_bound
+from harness.stats.multiplicity import benjamini_hochberg, holm
+from harness.stats.paired import exact_lower, exact_pvalue, paired_interval, tango, tango_z
+from harness.stats.power import detectable_margin, power_of, sample_size
+from harness.stats.proportions import clopper_pearson, wilson
+from harness.stats.sequential import betting_evalues, stopping_time
+
+__all__ = [
+    "CrossedInterval",
+    "Interval",
+    "benjamini_hochberg",
+    "betting_evalues",
+    "bootstrap",
+    "bounded_interval",
+    "clopper_pearson",
+    "cluster_robust",
+    "crossed",
+    "crossed_recipe",
+    "detectable_margin",
+    "enumerated_size",
+    "exact_lower",
+    "exact_pass",
+    "exact_pvalue",
+    "holm",
+    "mcnemar_pass",
+    "paired_interval",
+    "pass_probability",
+    "power_of",
+    "psi_grid",
+    "rule_table",
+    "sample_size",
+    "stopping_time",
+    "tango",
+    "tango_pass",
+    "tango_z",
+    "wald_pass",
+    "wilson",
+    "with_floor",
+    "zero_flip_bound",
+]

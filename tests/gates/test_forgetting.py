@@ -1,0 +1,29 @@
+"""What a fine-tune must satisfy before release: on no benchmark may it have lost more than the margin.
+
+pytest -m forgetting --base SPEC --candidate SPEC [--basket FILE]
+"""
+
+import pytest
+
+from harness.report.terminal import decision_line
+
+pytestmark = pytest.mark.forgetting
+
+
+def test_evaluation(evaluate, cell, audit):
+    """Every model answers every item of every benchmark under every seed."""
+    side, benchmark, seed = cell
+    scores = evaluate(side, benchmark, seed)
+    assert len(scores) == len(audit.benchmarks[benchmark].items)
+
+
+def test_regression(verdict):
+    """The loss on a benchmark is shown to be smaller than its margin."""
+    if verdict.verdict != "PASS":
+        pytest.fail(f"{verdict.verdict}: {verdict.name}: {verdict.reason}", pytrace=False)
+
+
+def test_decision(decision):
+    """A candidate ships only if every benchmark of the basket passed."""
+    if decision["decision"] != "SHIP":
+        pytest.fail(decision_line(decision), pytrace=False)
