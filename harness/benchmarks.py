@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import logging
 import math
 import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness import assets
@@ -78,7 +80,7 @@ class LoadedBenchmark:
     def requests(self, item: Item, seed: int, chat_template=None) -> list[Any]:
         """lm-eval's instances for one item under one seed; one more for the gold solution if the basket names it.
 
-        chat_template: renders a list of messages to a prompt, as `LM.apply_chat_template` does; used where `chat` is set.
+        chat_template: renders messages to a prompt, as `LM.apply_chat_template` does; used where `chat` is set.
         """
         task = self.tasks[item.stratum]
         _seed_fewshot(task, seed)
@@ -154,26 +156,69 @@ class LoadedBenchmark:
             )
 
 
+@functools.cache
+def _compile_templates_once() -> None:
+    """lm-eval compiles its prompt templates anew for each document; there are a handful, so they are kept."""
+    from lm_eval import utils
+
+    utils.env.from_string = functools.lru_cache(maxsize=4096)(utils.env.from_string)
+
+
 def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
     """Loads every benchmark of a basket; `Unusable` for unknown tasks, missing documents and too few items."""
-    manager = _task_manager(basket.tasks)
+    manager = _task_manager([b.task for b in basket.benchmarks], basket.tasks)
+    _compile_templates_once()
     return {b.name: LoadedBenchmark(b, _build_tasks(b, basket, manager)) for b in basket.benchmarks}
 
 
 # ---- lm-eval's tasks -------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _task_manager(tasks: str | None):
+def _task_manager(names: Sequence[str], tasks: str | None):
+    """lm-eval's index of the folders that hold the tasks named, and of the user's own folder.
+
+    Reading the index of all of lm-eval's 14,000 files takes many seconds, so which folder holds what is remembered.
+    """
     import nltk
 
-    nltk.data.path.insert(
-        0, str(assets.sentence_tokenizer_data())
-    )  # before IFEval's scorer is imported: it would download
+    data = str(assets.sentence_tokenizer_data())
+    if data not in nltk.data.path:
+        nltk.data.path.insert(0, data)  # before IFEval's scorer is imported: it would download
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    return TaskManager(include_path=tasks)
+    known = _lm_eval_folders()
+    folders = sorted({folder for name in names for folder in known.get(name, [])})
+    manager = TaskManager(include_path=[*folders, *([tasks] if tasks else [])], include_defaults=False)
+    missing = [name for name in names if name not in manager.task_index]
+    if missing:
+        raise Unusable(
+            f"lm-eval has no task '{missing[0]}'; list its tasks with 'lm_eval ls tasks', or name the folder of yours"
+            " as tasks = in the basket."
+        )
+    return manager
+
+
+def _lm_eval_folders() -> dict[str, list[str]]:
+    """Task, group or tag -> the folders of lm-eval that define it."""
+    from importlib.metadata import version
+
+    import lm_eval.tasks
+
+    root = Path(lm_eval.tasks.__file__).parent
+
+    def index(made: Path) -> None:
+        folders: dict[str, set[str]] = {}
+        entries = lm_eval.tasks.TaskManager().task_index
+        for name, entry in entries.items():
+            for member in [entry, *(entries[task] for task in entry.tags if task in entries)]:
+                if member.yaml_path:
+                    folders.setdefault(name, set()).add(Path(member.yaml_path).relative_to(root).parts[0])
+        (made / "folders.json").write_text(json.dumps({name: sorted(found) for name, found in folders.items()}))
+
+    made = assets.publish(assets.cache_dir() / f"lm-eval-{version('lm_eval')}", index)
+    folders = json.loads((made / "folders.json").read_text())
+    return {name: [str(root / folder) for folder in found] for name, found in folders.items()}
 
 
 def _build_tasks(benchmark: Benchmark, basket: Basket, manager) -> dict[str, Any]:
@@ -185,10 +230,7 @@ def _leaves(name: str, manager, benchmark: str) -> list[str]:
     """Names of the single tasks behind a task, group or tag."""
     entry = manager.task_index.get(name)
     if entry is None:
-        raise Unusable(
-            f"benchmark '{benchmark}': lm-eval has no task '{name}'; list its tasks with 'lm_eval ls tasks', or name"
-            " the folder of yours as tasks = in the basket."
-        )
+        raise Unusable(f"benchmark '{benchmark}': lm-eval's group names a task '{name}' that it does not define.")
     if entry.kind.name == "TAG":
         return sorted(entry.tags)
     if entry.kind.name != "GROUP":
@@ -249,8 +291,12 @@ def _build_task(name: str, benchmark: Benchmark, basket: Basket, manager):
 
 
 def _definition(task) -> dict[str, Any]:
-    """What a stored score depends on: the task's configuration, the source of its functions, the documents."""
-    config = {k: v for k, v in task.dump_config().items() if k not in ("metadata", "custom_dataset")}
+    """What a stored score depends on: the task's configuration, the source of its functions, the documents.
+
+    Documents count by their content, so where they came from (a hub, a wheel, a folder that moved) changes nothing.
+    """
+    origin = ("metadata", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs")
+    config = {k: v for k, v in task.dump_config().items() if k not in origin}
     functions = [v for v in vars(task.config).values() if inspect.isfunction(v) and v.__name__ != "<lambda>"]
     sources = sorted({inspect.getsourcefile(f) for f in functions} - {None})
     shots = [getattr(task, "sampler", None) and [dict(d) for d in task.sampler.df]]

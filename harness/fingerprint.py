@@ -1,14 +1,17 @@
 """Content digests of files, and whether weights are finite; each file is read once and remembered.
 
-A digest is a SHA-256 over content, never over names or dates. The memory is keyed by path, size and time of change.
+A digest is a SHA-256 over content, never over names or dates. The memory is keyed by what changes with the content:
+path, size, both times of change and the inode, as copies that keep their modification time are common. It is no more
+than a memory: where it cannot be read or written, everything is computed again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +55,26 @@ def _scan(path: Path) -> str:
     return ""
 
 
-def _remember(path: Path, what: str, compute) -> str:
+def _remember(path: Path, what: str, compute: Callable[[], str]) -> str:
     path = path.resolve()
     stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns, what)
-    with sqlite3.connect(cache_dir() / "fingerprints.sqlite", timeout=60) as db:
+    changed = f"{stat.st_mtime_ns}/{stat.st_ctime_ns}/{stat.st_ino}"
+    key = (str(path), stat.st_size, changed, what)
+    with contextlib.suppress(sqlite3.Error), _memory() as db:
+        query = "SELECT value FROM files WHERE path = ? AND size = ? AND changed = ? AND what = ?"
+        if row := db.execute(query, key).fetchone():
+            return row[0]
+    value = compute()
+    with contextlib.suppress(sqlite3.Error), _memory() as db:
+        db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*key, value))
+    return value
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(cache_dir() / "fingerprints.sqlite", timeout=60)) as db, db:
         db.execute(
             "CREATE TABLE IF NOT EXISTS files (path, size, changed, what, value, PRIMARY KEY (path, size, changed,"
             " what))"
         )
-        row = db.execute(
-            "SELECT value FROM files WHERE path = ? AND size = ? AND changed = ? AND what = ?", key
-        ).fetchone()
-    if row:
-        return row[0]
-    value = compute()
-    with sqlite3.connect(cache_dir() / "fingerprints.sqlite", timeout=60) as db:
-        db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*key, value))
-    return value
+        yield db

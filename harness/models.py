@@ -20,9 +20,10 @@ from harness.specs import ModelSpec, Unusable
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.txt", "spiece.model", "tekken.json",
 )  # fmt: skip
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOTE = "lethe.json"  # what our recipes write beside an adapter: which base, which data, which settings
 
 
@@ -49,22 +50,32 @@ def check(spec: ModelSpec, base: CheckedModel | None = None, trust_remote_code: 
     """Resolves a spec to files and checks them; `Unusable` says what is wrong. base: needed for an adapter."""
     path = _resolve(spec)
     if (path / "adapter_config.json").is_file():
-        return _check_adapter(spec, path, base)
+        return _check_adapter(spec, path, base, trust_remote_code)
     config = _read_json(path / "config.json", spec)
-    if config.get("auto_map") and not trust_remote_code:
+    code = _own_code(path, spec)
+    if code and not trust_remote_code:
         raise Unusable(
-            f"model '{spec.text}' wants to run code of its own ({config['auto_map']}); read it, then allow it with"
+            f"model '{spec.text}' wants to run code of its own ({code}); read it, then allow it with"
             " --trust-remote-code."
         )
     weights = _weights(path, spec)
     _finite(weights, spec)
+    _shapes(path, spec, trust_remote_code)
     parts = {
         "weights": files_digest(weights),
         "config": {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")},
         "tokenizer": files_digest(p for name in TOKENIZER_FILES if (p := path / name).is_file()),
         "generation": files_digest(p for p in [path / "generation_config.json"] if p.is_file()),
     }
+    if code:
+        parts["code"] = files_digest(path.glob("*.py"))
     return CheckedModel(spec, path, digest_of(parts))
+
+
+def _own_code(path: Path, spec: ModelSpec) -> Any:
+    """What the model or its tokenizer would import from its own directory or repository; None if nothing."""
+    files = (path / "config.json", path / "tokenizer_config.json")
+    return next((map_ for p in files if p.is_file() and (map_ := _read_json(p, spec).get("auto_map"))), None)
 
 
 def _resolve(spec: ModelSpec) -> Path:
@@ -84,14 +95,16 @@ def _from_hub(spec: ModelSpec) -> Path:
     try:
         return Path(snapshot_download(spec.location, revision=spec.revision, allow_patterns=patterns))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Unusable(
-            f"model '{spec.text}' could not be fetched from the hub ({reason}); check the name and the network, or name"
-            " a local directory."
+            f"model '{spec.text}' could not be fetched from the hub ({_reason(error)}); check the name and the network,"
+            " or name a local directory."
         ) from None
 
 
-def _weights(path: Path, spec: ModelSpec, pattern: str = "*.safetensors") -> list[Path]:
+def _weights(path: Path, spec: ModelSpec, single: str = "model.safetensors") -> list[Path]:
+    """The weight files that transformers would load, which prefers a single file to an index."""
+    if (path / single).is_file():
+        return [path / single]
     index = path / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(_read_json(index, spec).get("weight_map", {}).values()))
@@ -102,23 +115,21 @@ def _weights(path: Path, spec: ModelSpec, pattern: str = "*.safetensors") -> lis
                 " checkpoint."
             )
         return [path / name for name in names]
-    found = sorted(path.glob(pattern))
-    if not found:
-        pickled = sorted(p.name for glob in PICKLED for p in path.glob(glob))
-        if pickled:
-            raise Unusable(
-                f"model '{spec.text}' has pickled weights only ({pickled[0]}), which can run code; save it as"
-                " safetensors."
-            )
-        raise Unusable(f"model '{spec.text}' has no *.safetensors file in {path}; save it with save_pretrained.")
-    return found
+    pickled = sorted(p.name for glob in PICKLED for p in path.glob(glob))
+    if pickled:
+        raise Unusable(
+            f"model '{spec.text}' has pickled weights only ({pickled[0]}), which can run code; save it as safetensors."
+        )
+    raise Unusable(f"model '{spec.text}' has no {single} in {path}; save it with save_pretrained.")
 
 
 def _finite(weights: Sequence[Path], spec: ModelSpec) -> None:
+    from safetensors import SafetensorError
+
     for file in weights:
         try:
             tensor = first_nonfinite(file)
-        except Exception as error:  # safetensors raises its own types for a damaged file
+        except (SafetensorError, OSError) as error:
             raise Unusable(
                 f"weight file {file.name} of '{spec.text}' cannot be read ({error}); copy it again."
             ) from None
@@ -129,16 +140,38 @@ def _finite(weights: Sequence[Path], spec: ModelSpec) -> None:
             )
 
 
-def _check_adapter(spec: ModelSpec, path: Path, base: CheckedModel | None) -> CheckedModel:
+def _shapes(path: Path, spec: ModelSpec, trust_remote_code: bool) -> dict[str, Sequence[int]]:
+    """Shape of each parameter by its name in the model, which a checkpoint may call otherwise; reads no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a wrong configuration makes transformers or the model's own code raise
+        raise Unusable(
+            f"model '{spec.text}' is no causal language model that transformers can build ({_reason(error)}); check its"
+            " config.json, or update transformers."
+        ) from None
+    return {name: list(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+
+
+def _check_adapter(
+    spec: ModelSpec, path: Path, base: CheckedModel | None, trust_remote_code: bool = False
+) -> CheckedModel:
     config = _read_json(path / "adapter_config.json", spec)
     if base is None:
         raise Unusable(f"'{spec.text}' is an adapter and cannot be the base; name its base with --base.")
-    weights = path / "adapter_model.safetensors"
-    if not weights.is_file():
-        _weights(path, spec, "adapter_model.safetensors")
+    if config.get("bias", "none") != "none":
+        raise Unusable(
+            f"adapter '{spec.text}' changes biases of its base (bias = {config['bias']!r}), which cannot be switched"
+            " off again; merge it into the base and name the merged directory."
+        )
+    weights = _weights(path, spec, ADAPTER_WEIGHTS)[0]
     _finite([weights], spec)
     _same_base(spec, path, config, base)
-    _shapes_fit(spec, weights, base)
+    _shapes_fit(spec, weights, _shapes(base.path, base.spec, trust_remote_code), base, config)
     tokenizer = files_digest(p for name in TOKENIZER_FILES if (p := path / name).is_file())
     parts = {"base": base.digest, "weights": file_digest(weights), "adapter": config, "tokenizer": tokenizer}
     return CheckedModel(spec, path, digest_of(parts), base)
@@ -167,22 +200,26 @@ def weights_digest(model: CheckedModel) -> str:
     return files_digest(_weights(model.path, model.spec))
 
 
-def _shapes_fit(spec: ModelSpec, weights: Path, base: CheckedModel) -> None:
-    """Each LoRA factor must fit the base tensor it is for: A is [r, inputs], B is [outputs, r]."""
+def _shapes_fit(
+    spec: ModelSpec, weights: Path, shapes: dict[str, Sequence[int]], base: CheckedModel, config: dict[str, Any]
+) -> None:
+    """Each LoRA factor must fit the base weight it is for: A is [r, inputs], B is [outputs, r].
+
+    The weight is [outputs, inputs], or the other way round in layers that `fan_in_fan_out` speaks of (GPT-2). Whole
+    weights that an adapter brings along must have the shape of the base's.
+    """
     from safetensors import safe_open
 
-    shapes = {}
-    for file in _weights(base.path, base.spec):
-        with safe_open(file, framework="pt") as tensors:
-            shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     with safe_open(weights, framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118
             module, factor, _ = name.removeprefix("base_model.model.").partition(".lora_")
-            target, shape = shapes.get(f"{module}.weight"), tensors.get_slice(name).get_shape()
-            if not factor or len(shape) != 2:
-                continue
-            side = 1 if name.endswith("lora_A.weight") else 0
-            if target is None or (name.endswith(("lora_A.weight", "lora_B.weight")) and target[side] != shape[side]):
+            shape = tensors.get_slice(name).get_shape()
+            target = shapes.get(f"{module}.weight" if factor else module)
+            fits = target is not None if factor else target in (None, shape)
+            if fits and name.endswith(("lora_A.weight", "lora_B.weight")) and len(shape) == 2:
+                side = int(name.endswith("lora_A.weight"))
+                fits = target[side ^ bool(config.get("fan_in_fan_out"))] == shape[side]
+            if not fits:
                 raise Unusable(
                     f"adapter '{spec.text}' does not fit '{base.spec.text}' at {module} ({shape} on {target}); it has"
                     " another base."
@@ -191,11 +228,19 @@ def _shapes_fit(spec: ModelSpec, weights: Path, base: CheckedModel) -> None:
 
 def _read_json(path: Path, spec: ModelSpec) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
         raise Unusable(
             f"{path.name} of model '{spec.text}' cannot be read ({error}); copy the whole directory again."
         ) from None
+    return value
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error of a library."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
@@ -207,9 +252,8 @@ def load_tokenizer(model: CheckedModel, trust_remote_code: bool = False):
     try:
         return AutoTokenizer.from_pretrained(model.tokenizer_path, trust_remote_code=trust_remote_code)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         raise Unusable(
-            f"the tokenizer of '{model.spec.text}' cannot be loaded ({reason}); save it beside the weights."
+            f"the tokenizer of '{model.spec.text}' cannot be loaded ({_reason(error)}); save it beside the weights."
         ) from None
 
 
@@ -226,7 +270,7 @@ def check_tokenizers(base: CheckedModel, candidate: CheckedModel, chat: bool, tr
     theirs = load_tokenizer(candidate, trust_remote_code)
     for what, a, b in (
         ("vocabularies", ours.get_vocab(), theirs.get_vocab()),
-        ("special tokens", ours.special_tokens_map, theirs.special_tokens_map),
+        ("special tokens", *(t.special_tokens_map | {"pad_token": None} for t in (ours, theirs))),  # pads are masked
         ("chat templates", ours.chat_template if chat else None, theirs.chat_template if chat else None),
         ("tokenizations", *(t("Forty-two: naïve  café\n\tx = 0x1F; 東京 🙂").input_ids for t in (ours, theirs))),
     ):
@@ -250,7 +294,7 @@ def pick_device(wanted: str = "auto") -> str:
     kind, _, index = wanted.partition(":")
     if wanted == "cpu":
         return wanted
-    if kind != "cuda" or (index and not index.isdigit()):
+    if kind != "cuda" or (wanted != "cuda" and not index.isdecimal()):
         raise Unusable(f"--device {wanted} is unknown; write auto, cpu, cuda or cuda:0.")
     if not torch.cuda.is_available():
         raise Unusable(f"--device {wanted}: this machine has no CUDA device that torch can use; write --device cpu.")
@@ -291,7 +335,7 @@ class LoadedModels:
         owner = model.base or model
         loaded = self._load(owner)
         if model.is_adapter:
-            loaded = self._with_adapter(owner, loaded, model)
+            loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
             yield loaded
         elif hasattr(loaded, "disable_adapter"):
@@ -309,22 +353,46 @@ class LoadedModels:
             from harness.slots import SHARED_PREFIX
 
             logging.disable_progress_bar()
-            self._full[model.digest] = AutoModelForCausalLM.from_pretrained(
+            loaded, report = AutoModelForCausalLM.from_pretrained(
                 model.path,
                 dtype=getattr(torch, self.dtype),
                 device_map=None if self.device == "cpu" else {"": self.device},
                 attn_implementation=SHARED_PREFIX,
                 trust_remote_code=self.trust_remote_code,
                 use_safetensors=True,
-            ).eval()
+                output_loading_info=True,
+            )
+            if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
+                raise Unusable(
+                    f"the checkpoint of '{model.spec.text}' lacks {missing[0]} ({len(missing)} in all); copy or save"
+                    " the whole model again."
+                )
+            self._full[model.digest] = loaded.eval()
         return self._full[model.digest]
 
-    def _with_adapter(self, owner: CheckedModel, loaded, adapter: CheckedModel):
+    def _with_adapter(self, owner: CheckedModel, adapter: CheckedModel):
         from peft import PeftModel
 
+        loaded = self._full.pop(owner.digest)  # comes back once the adapter is whole: half of one would act on the base
         if not isinstance(loaded, PeftModel):
             loaded = PeftModel.from_pretrained(loaded, adapter.path, adapter_name=adapter.digest)
         elif adapter.digest not in loaded.peft_config:
             loaded.load_adapter(adapter.path, adapter_name=adapter.digest)
+        _all_applied(loaded, adapter)
         self._full[owner.digest] = loaded.eval()
         return loaded
+
+
+def _all_applied(loaded, adapter: CheckedModel) -> None:
+    """PEFT fills in what an adapter's file lacks and drops what the configuration does not name, with a warning."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    state = get_peft_model_state_dict(loaded, adapter_name=adapter.digest, save_embedding_layers=False)
+    with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        held = {name for name in tensors.keys() if ".lora_" in name or name in state}  # noqa: SIM118
+    if odd := sorted(held ^ set(state)):
+        raise Unusable(
+            f"the weights of adapter '{adapter.spec.text}' and its adapter_config.json disagree about {odd[0]}"
+            f" ({len(odd)} in all); save both together again."
+        )

@@ -6,6 +6,8 @@ the command line turns it into exit status 4 before any model is loaded.
 
 from __future__ import annotations
 
+import math
+import os.path
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -44,6 +46,8 @@ class ModelSpec:
 def parse_model(text: str) -> ModelSpec:
     """SPEC -> ModelSpec; raises `Unusable` for forms that are none of `FORMS`."""
     text = text.strip()
+    if not text:
+        raise Unusable(f"model '' names nothing; write one of {FORMS}.")
     scheme, colon, rest = text.partition(":")
     if colon and scheme in ("embedded", "samples"):
         if not rest:
@@ -54,18 +58,22 @@ def parse_model(text: str) -> ModelSpec:
         if not url.startswith(("http://", "https://")) or not name:
             raise Unusable(f"model '{text}' is no served model; write served:http://host:port/v1#MODEL.")
         return ModelSpec(text, "served", url, served_name=name)
-    if Path(text).is_dir():
-        return _directory(text)
+    path = Path(os.path.expanduser(text))  # a shell expands ~ in `--base ~/m` but not in `--base=~/m`
+    if path.is_dir():
+        return _directory(text, path)
+    if path.is_file():
+        raise Unusable(f"model '{text}' is a file; name the directory that save_pretrained wrote.")
     if text.startswith((".", "/", "~")) or text.endswith("/"):
         raise Unusable(f"model '{text}' is a directory that does not exist; check the path.")
-    name, _, revision = text.partition("@")
+    name, at, revision = text.partition("@")
+    if at and not revision:
+        raise Unusable(f"model '{text}' names no revision behind '@'; write org/name@revision, or leave '@' out.")
     if name.count("/") == 1 and all(name.split("/")) and ":" not in name:
         return ModelSpec(text, "hub", name, revision or None)
     raise Unusable(f"model '{text}' has no form that is known; write one of {FORMS}.")
 
 
-def _directory(text: str) -> ModelSpec:
-    path = Path(text)
+def _directory(text: str, path: Path) -> ModelSpec:
     if (path / "adapter_config.json").is_file():
         return ModelSpec(text, "adapter", str(path.resolve()))
     if (path / "config.json").is_file():
@@ -86,9 +94,9 @@ class Benchmark:
     name: in tables; task: an lm-eval task, group or tag; metric: the one that decides, in [0, 1] per item; margin: the
     largest loss we accept, in points; items: how many, drawn once and evenly over a group's tasks (None: all);
     fewshot: shots (None: the task's own); chat: prompts through the chat template; seeds: replicates (empty: those
-    of the basket); temperature: 0 is greedy; max_gen_toks: length limit of an answer (None: the task's own); gold: a template
-    over the document for the solution whose probability per byte is reported; floor: the score of guessing, in points
-    (None: known from the task); role: `skill` is judged, `domain` measures the gain.
+    of the basket); temperature: 0 is greedy; max_gen_toks: length limit of an answer (None: the task's own); gold: a
+    template over the document for the solution whose probability per byte is reported; floor: the score of guessing,
+    in points (None: known from the task); role: `skill` is judged, `domain` measures the gain.
     """
 
     name: str
@@ -143,6 +151,7 @@ class Basket:
 
 RUN_KEYS = ("base", "candidate", "out", "store", "backend", "device", "dtype", "mitigate", "trust_remote_code")
 MIN_ITEMS = 30
+LARGEST_SEED = 2**63 - 1  # of a column in the store
 
 
 def load_basket(path: str | Path) -> Basket:
@@ -160,18 +169,17 @@ def load_basket(path: str | Path) -> Basket:
     benchmarks = tuple(_benchmark(row, where) for row in _list_of_tables(table.get("benchmark", []), where))
     _check_benchmarks(benchmarks, where)
     run, policy = table.get("run", {}), table.get("policy", {})
-    _known_keys(run, set(RUN_KEYS), f"{where}, [run]")
+    _check_run(run, f"{where}, [run]")
     _known_keys(policy, {f.name for f in fields(Policy)}, f"{where}, [policy]")
     documents = table.get("documents", "hub")
     if documents not in ("hub", "embedded"):
         raise Unusable(f'{where}: documents = {documents!r}; write "hub" or "embedded".')
-    tasks = table.get("tasks")
     return Basket(
-        name=table.get("name", path.stem),
+        name=_text(table, "name", where) or path.stem,
         benchmarks=benchmarks,
         seeds=check_seeds(table.get("seeds", [0]), where),
         documents=documents,
-        tasks=str((path.parent / tasks).resolve()) if tasks else None,
+        tasks=_folder(path.parent, _text(table, "tasks", where), where),
         policy=_policy(policy, where),
         run=run,
     )
@@ -181,7 +189,7 @@ def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     """A non-empty list of distinct integers >= 0."""
     if not isinstance(seeds, list | tuple) or not seeds:
         raise Unusable(f"{where}: seeds = {seeds!r} is empty or no list; write at least one, as in [0, 1, 2].")
-    if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+    if any(isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= LARGEST_SEED for s in seeds):
         raise Unusable(f"{where}: seeds = {list(seeds)} must be whole numbers from 0 up; write as in [0, 1, 2].")
     if len(set(seeds)) < len(seeds):
         raise Unusable(f"{where}: seeds = {list(seeds)} repeats a seed, which is no replicate; name each once.")
@@ -227,6 +235,12 @@ def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
         raise Unusable(f"{where}: items = {row['items']} can decide nothing; ask for at least {MIN_ITEMS}.")
     if row.get("temperature", 0) < 0 or row.get("fewshot", 0) < 0:
         raise Unusable(f"{where}: temperature and fewshot must not be negative; write 0 or more.")
+    for key in ("temperature", "floor"):
+        if not math.isfinite(row.get(key, 0)):
+            raise Unusable(f"{where}: {key} = {row[key]} is no number; write a finite one.")
+    for key in ("metric", "gold"):
+        if row.get(key) == "":
+            raise Unusable(f"{where}: {key} is empty; write a text or leave it out.")
     if row.get("role", "skill") not in ("skill", "domain"):
         raise Unusable(f'{where}: role = {row["role"]!r}; write "skill" (judged) or "domain" (the gain).')
     values = dict(row)
@@ -243,6 +257,36 @@ def _check_benchmarks(benchmarks: tuple[Benchmark, ...], where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Unusable(f"{where} has benchmark '{twice[0]}' twice; give each its own name.")
+
+
+def _check_run(run: Any, where: str) -> None:
+    """The option of each name as a text; candidate also as a list of them; trust_remote_code as true or false."""
+    _known_keys(run, set(RUN_KEYS), where)
+    for key, value in run.items():
+        if key == "trust_remote_code":
+            right, remedy = isinstance(value, bool), "true or false"
+        else:
+            texts = value if key == "candidate" and isinstance(value, list) else [value]
+            right, remedy = all(isinstance(text, str) and text for text in texts), "a text"
+        if not right:
+            raise Unusable(f"{where}: {key} = {value!r} is of the wrong kind; write {remedy}.")
+
+
+def _text(table: dict[str, Any], key: str, where: str) -> str | None:
+    value = table.get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise Unusable(f"{where}: {key} = {value!r} is no text; write one, or leave it out.")
+    return value
+
+
+def _folder(root: Path, name: str | None, where: str) -> str | None:
+    """A folder named from where the basket lies, or absolutely."""
+    if name is None:
+        return None
+    path = (root / name).resolve()
+    if not path.is_dir():
+        raise Unusable(f"{where}: tasks = {name!r} is no folder ({path}); name the one that holds your tasks.")
+    return str(path)
 
 
 def _policy(table: dict[str, Any], where: str) -> Policy:

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS scores (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ class Store:
     """The database in a directory, for several processes at once; `Unusable` where it cannot be written."""
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
+        self.directory = Path(directory).expanduser()
         try:
             (self.directory / "locks").mkdir(parents=True, exist_ok=True)
-            with self._open() as db:
+            # SQLite answers a second process that turns WAL on at the same time with "locked", whatever the timeout
+            with FileLock(self.directory / "locks" / "open.lock"), self._open() as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(SCHEMA)
         except (OSError, sqlite3.DatabaseError) as error:
@@ -81,6 +83,13 @@ class Store:
             db.execute("PRAGMA synchronous = NORMAL")
             with db:
                 yield db
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) in DAMAGED:
+                raise Unusable(
+                    f"store '{self.directory}' is damaged ({error}); name another directory with --store, or delete"
+                    " this one and evaluate again."
+                ) from None
+            raise
         finally:
             db.close()
 

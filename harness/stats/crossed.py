@@ -126,7 +126,7 @@ def _score_interval(x: NDArray[np.float64], se: float, t: float) -> Interval:
     """Tango's score bounds with t for z and the sample size at which its variance (psi - mean^2) / n is se^2."""
     mean, lost, gained = float(x.mean()), -np.minimum(x, 0).mean(), np.maximum(x, 0).mean()
     variance = lost + gained - mean**2
-    if se == 0 or variance <= 0:  # nothing varies: only the floor can speak
+    if se < 1e-9 or variance <= 0:  # nothing varies but rounding: only the floor can speak
         return Interval(mean, mean, mean)
     n = variance / se**2
     return Interval(mean, score_lower(n * lost, n * gained, n, t), -score_lower(n * gained, n * lost, n, t))

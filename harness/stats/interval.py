@@ -4,10 +4,12 @@ All values are proportions: scores and rates in [0, 1], changes (candidate minus
 Points, that is percent, exist only in print.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Side = Literal["PASS", "REGRESSED"]  # what evidence can be for: a loss below the margin, or above it
 
 
 class Interval(NamedTuple):
@@ -45,6 +47,11 @@ def check_items(n: int) -> None:
 def check_margin(margin: float) -> None:
     if not 0 < margin < 1:
         raise ValueError(f"margin is {margin}, but a margin is a proportion between 0 and 1; write 3 points as 0.03")
+
+
+def check_side(side: str) -> None:
+    if side not in ("PASS", "REGRESSED"):
+        raise ValueError(f"side is {side!r}, but evidence is for 'PASS' or for 'REGRESSED'; choose one of them")
 
 
 def check_counts(lost: int, gained: int, n: int) -> None:

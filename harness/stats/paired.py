@@ -25,10 +25,11 @@ from scipy.optimize import brentq
 from scipy.special import betainc, betainccinv, betaincinv, gammaln
 from scipy.stats import norm
 
-from harness.stats.interval import Interval, check_alpha, check_counts, check_margin
+from harness.stats.interval import Interval, Side, check_alpha, check_counts, check_margin, check_side
 
 TIE = 1e-9  # outcomes whose score statistics differ by less are equally good: rounding must not drop our own outcome
 DOUBT = 1e-3  # share of alpha spent on the confidence interval of psi
+PVALUE_DOUBT = 1e-6  # the same for a p-value, small enough for 57 of them
 SPREAD = 7.5  # standard deviations of the count of losses that are summed; the rest holds less than 1e-12
 
 
@@ -71,23 +72,27 @@ def score_lower(lost: float, gained: float, n: float, z: float) -> float:
     return brentq(lambda t: float(tango_z(lost, gained, n, t)) - z, -1 + 1e-12, near, xtol=1e-14)
 
 
-def exact_pvalue(lost: int, gained: int, n: int, margin: float) -> float:
-    """Exact one-sided p-value of H0: theta <= -margin (the loss is the margin or more), in (0, 1].
+def exact_pvalue(lost: int, gained: int, n: int, margin: float, side: Side = "PASS") -> float:
+    """Exact one-sided p-value in (0, 1]; small is evidence for `side`, for Holm and Benjamini-Hochberg.
 
-    The largest probability, over the plausible psi, of a Tango statistic at least as large as the one observed, plus
-    `DOUBT`. Milliseconds at n = 2,000; cached. It orders the outcomes anew for each margin, so that it need not fall
-    evenly from one margin to the next; verdicts come from `paired_interval`, which is consistent.
-    Raises ValueError on n < 1, impossible counts, or a margin outside (0, 1). Source: Hsueh, Liu and Chen 2001.
+    PASS tests H0: theta <= -margin (the loss is the margin or more), REGRESSED H0: theta >= -margin. It is the largest
+    probability, over the plausible psi, of a Tango statistic at least as extreme as ours, plus `PVALUE_DOUBT`.
+    Milliseconds at n = 2,000; cached. It orders the outcomes anew for each margin, so that it need not fall evenly from
+    one margin to the next; verdicts come from `paired_interval`, which is consistent.
+    Raises ValueError on n < 1, impossible counts, a margin outside (0, 1), an unknown side. Source: Hsueh et al. 2001.
     """
     check_counts(lost, gained, n)
     check_margin(margin)
-    return _exact_pvalue(int(lost), int(gained), int(n), float(margin))
+    check_side(side)
+    if side == "PASS":
+        return _exact_pvalue(int(lost), int(gained), int(n), -float(margin))
+    return _exact_pvalue(int(gained), int(lost), int(n), float(margin))  # mirrored: the gain of base over candidate
 
 
 @lru_cache(maxsize=4096)
-def _exact_pvalue(lost: int, gained: int, n: int, margin: float) -> float:
-    least = least_gained(n, -margin, float(tango_z(lost, gained, n, -margin)))
-    return min(1.0, worst_probability(least, -margin, plausible_psi(lost + gained, n, DOUBT)) + DOUBT)
+def _exact_pvalue(lost: int, gained: int, n: int, theta: float) -> float:
+    least = least_gained(n, theta, float(tango_z(lost, gained, n, theta)))
+    return min(1.0, worst_probability(least, theta, plausible_psi(lost + gained, n, PVALUE_DOUBT)) + PVALUE_DOUBT)
 
 
 def exact_lower(lost: int, gained: int, n: int, alpha: float = 0.05) -> float:

@@ -12,16 +12,12 @@ benchmark: it is certain at the latest when all N are seen.
 Sources: Waudby-Smith and Ramdas 2024, JRSS B 86:1-27, sections 4 and 5; Ville 1939.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.stats.interval import changes, check_alpha, check_margin
+from harness.stats.interval import Side, changes, check_alpha, check_margin, check_side
 
 LAMBDAS = np.linspace(0.05, 0.5, 10)  # above 0.5 an item of -1 against a null mean of 1 would take more than all
-
-Side = Literal["PASS", "REGRESSED"]
 
 
 def betting_evalues(d: ArrayLike, margin: float, side: Side, population: int | None = None) -> NDArray[np.float64]:
@@ -33,8 +29,7 @@ def betting_evalues(d: ArrayLike, margin: float, side: Side, population: int | N
     """
     d = changes(d, "d", axes=1)
     check_margin(margin)
-    if side not in ("PASS", "REGRESSED"):
-        raise ValueError(f"side is {side!r}, but evidence is for 'PASS' or for 'REGRESSED'; choose one of them")
+    check_side(side)
     if population is not None and population < len(d):
         raise ValueError(f"population is {population}, but {len(d)} items were seen; pass the size of the benchmark")
     sign = 1.0 if side == "PASS" else -1.0

@@ -30,8 +30,11 @@ def test_the_sum_over_outcomes_is_a_multinomial_probability():
         assert pass_probability(table, theta, psi) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("margin", MARGINS)
-@pytest.mark.parametrize("n", [50, 100, 200, 300])
+@pytest.mark.parametrize(
+    ("n", "margin"),
+    [(n, margin) for n in (50, 100, 200, 300) for margin in MARGINS]
+    + [(52, 0.05), (55, 0.05), (133, 0.02), (141, 0.02)],  # here Tango is worst: 7% at nominal 5%, 6% at nominal 4.5%
+)
 def test_the_gate_passes_no_more_than_5_percent_at_the_margin(n, margin):
     sizes = enumerated_size(n, margin, exact_pass(n, margin, psi_max=0.4), psi_grid(margin, top=0.4))
     assert sizes.max() <= 0.05

@@ -153,15 +153,19 @@ def test_the_p_value_is_the_worst_tail():
     n, lost, gained, margin = 15, 1, 3, 0.2
     outcomes = np.array([(b, c, n - b - c) for b in range(n + 1) for c in range(n + 1 - b)])
     good = outcomes[tango_z(outcomes[:, 0], outcomes[:, 1], n, -margin) >= tango_z(lost, gained, n, -margin) - 1e-9]
-    psis = np.linspace(margin, clopper_pearson(lost + gained, n, 0.0005).high, 300)
+    psis = np.linspace(margin, clopper_pearson(lost + gained, n, 0.5e-6).high, 300)
     tails = [multinomial.pmf(good, n, [(p + margin) / 2, (p - margin) / 2, 1 - p]).sum() for p in psis]
-    assert exact_pvalue(lost, gained, n, margin) == pytest.approx(max(tails) + 0.001, abs=1e-5)
+    assert exact_pvalue(lost, gained, n, margin) == pytest.approx(max(tails) + 1e-6, abs=1e-5)
 
 
-def test_p_values_agree_with_the_bound_and_are_cached():
+def test_p_values_agree_with_the_bounds():
     low = exact_lower(9, 12, 300)
     assert exact_pvalue(9, 12, 300, -low + 0.002) < 0.05 < exact_pvalue(9, 12, 300, -low - 0.002)
-    assert exact_pvalue(0, 0, 100, 0.03) == pytest.approx(0.97**100 + 0.001, abs=2e-3)
+    high = paired_interval(40, 5, 300).high
+    assert exact_pvalue(40, 5, 300, -high - 0.002, "REGRESSED") < 0.05
+    assert exact_pvalue(40, 5, 300, -high + 0.002, "REGRESSED") > 0.05
+    assert exact_pvalue(90, 5, 300, 0.03, "REGRESSED") < 1e-5
+    assert exact_pvalue(0, 0, 100, 0.03) == pytest.approx(0.97**100, abs=2e-3)
 
 
 @pytest.mark.parametrize("function", [tango, paired_interval, exact_lower])

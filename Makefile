@@ -1,0 +1,28 @@
+# Each target makes .venv from requirements.txt when it is missing or older, then runs.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+.PHONY: audit test parity candidate
+
+audit: $(READY)  ## audit the embedded fine-tune against the embedded base
+	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
+
+test: $(READY)  ## lint, format and the project's own tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest $(ARGS)
+
+parity: $(READY)  ## our scores against lm-eval's own backend on the embedded model (a quarter of an hour)
+	$(BIN)/python -m pytest -m parity $(ARGS)
+
+candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
+	OMP_NUM_THREADS=2 $(BIN)/python -m recipes.sft --base embedded:base \
+		--data "$$($(BIN)/python -m fixtures.embedded)/train.jsonl" --out out/chemistry $(ARGS)
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	touch $@

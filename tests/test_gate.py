@@ -1,0 +1,210 @@
+"""The gate as its users run it: exit statuses, and that nothing turns into a pass that has not passed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import save_adapter, save_tiny
+from tests.tiny_audit import ROOT, command, environment, run, teach, verdict_of, write_basket, write_tasks
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> Path:
+    """A base that knows the answers of the tiny benchmarks."""
+    folder = tmp_path_factory.mktemp("taught")
+    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
+
+
+@pytest.fixture(scope="module")
+def spoiled(taught, tmp_path_factory) -> Path:
+    """An adapter that makes it forget them."""
+    return save_adapter(tmp_path_factory.mktemp("spoiled") / "adapter", taught, scale=0.5)
+
+
+def test_a_model_against_itself_ships_without_a_flip(tmp_path, taught):
+    done = run(tmp_path, taught, taught)
+    verdict = verdict_of(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert verdict["decision"] == "SHIP"
+    assert [row["flips"] for row in verdict["benchmarks"]] == [0, 0]
+    assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def blocked(tmp_path_factory, taught, spoiled):
+    """An audit of an adapter that spoils its base, run once."""
+    folder = tmp_path_factory.mktemp("blocked")
+    return folder, run(folder, taught, spoiled)
+
+
+def test_a_spoiled_model_is_blocked(blocked):
+    folder, done = blocked
+    verdict = verdict_of(folder)
+    assert done.returncode == verdict["exit"] == 1, done.stdout
+    regressed = [row for row in verdict["benchmarks"] if row["verdict"] == "REGRESSED"]
+    assert regressed
+    assert all(row["high"] < -row["margin"] for row in regressed)
+    assert verdict["largest_regression"] in [row["name"] for row in regressed]
+    assert verdict["candidates"][0]["logit_change"] > 0
+    assert f"BLOCKED (exit 1): {regressed[0]['name']}" in done.stdout
+
+
+def test_two_workers_reach_the_same_verdict_cell_for_cell(tmp_path, taught, spoiled, blocked):
+    done = run(tmp_path, taught, spoiled, more=("-n", "2"))
+    assert done.returncode == 1, done.stdout
+    assert _same(verdict_of(tmp_path)["benchmarks"], verdict_of(blocked[0])["benchmarks"])
+    assert _same(_rows(tmp_path), _rows(blocked[0]))
+
+
+def test_a_second_run_evaluates_nothing_and_says_the_same(tmp_path, taught, spoiled, blocked):
+    before = verdict_of(blocked[0])
+    done = run(blocked[0], taught, spoiled, sabotage="kill:1")  # would die at the first score it wrote
+    assert done.returncode == 1
+    assert verdict_of(blocked[0]) == before
+
+
+def test_a_margin_on_the_command_line_wins(blocked, taught, spoiled):
+    done = run(blocked[0], taught, spoiled, more=("--margin", "choices=100", "--margin", "letters=100"))
+    verdict = verdict_of(blocked[0])
+    assert [row["margin"] for row in verdict["benchmarks"]] == [100, 100]
+    assert done.returncode == verdict["exit"] != 1
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_a_killed_run_resumes_where_it_was(tmp_path, taught, spoiled, blocked, moment):
+    """SIGKILL once the store holds so many rows; no row that was there is written again."""
+    total = len(_rows(blocked[0]))
+    wanted = 1 + moment * (total - 2) // 4
+    killed = run(tmp_path, taught, spoiled, sabotage=f"kill:{wanted}")
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    survived = _rows(tmp_path)
+    assert wanted <= len(survived) < total
+    done = run(tmp_path, taught, spoiled)
+    assert done.returncode == 1, done.stdout
+    assert _same(verdict_of(tmp_path)["benchmarks"], verdict_of(blocked[0])["benchmarks"])
+    assert {key: row for key, row in _rows(tmp_path).items() if key in survived} == survived
+    assert len(_rows(tmp_path)) == total
+
+
+@pytest.mark.parametrize(
+    "more", [("-k", "not letters"), ("--deselect", "tests/gates/test_forgetting.py::test_decision")]
+)
+def test_a_gate_that_is_left_out_never_passes(tmp_path, taught, more):
+    done = run(tmp_path, taught, taught, more=more)
+    assert done.returncode == 10, done.stdout
+    assert "NO DECISION" in done.stdout
+
+
+def test_a_gate_that_is_skipped_never_passes(tmp_path, taught):
+    done = run(tmp_path, taught, taught, sabotage="skip")
+    assert done.returncode == 10, done.stdout
+    assert "a gate that did not run has not passed" in done.stdout
+
+
+def test_a_benchmark_that_cannot_fail_is_inconclusive(tmp_path, taught):
+    basket = write_basket(tmp_path, letters='task = "tiny_write"\nmetric = "exact_match"\nmargin = 5.0')
+    done = run(tmp_path, taught, taught, basket=basket)
+    assert done.returncode == 10, done.stdout
+    assert "within the margin of the floor" in done.stdout
+    assert "letters inconclusive" in done.stdout
+
+
+def test_a_machine_that_fails_gives_no_verdict(tmp_path, taught, spoiled):
+    done = run(tmp_path, taught, spoiled, sabotage="memory")
+    assert done.returncode == 3, done.stdout
+    assert "NO DECISION (exit 3): the run broke" in done.stdout
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_without_a_marker_no_gate_runs(tmp_path):
+    done = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "pytest" in done.stdout
+    collected = subprocess.run(
+        [*command(tmp_path, tmp_path)[:3], "--collect-only", "-q", "tests/gates"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert collected.returncode == 5, collected.stdout
+
+
+BAD_INPUT = {
+    "unknown form": (("nonsense",), (), "has no form that is known"),
+    "no config": (("{empty}",), (), "has neither config.json nor adapter_config.json"),
+    "nan weights": (("{nan}",), (), "has NaN or Inf in"),
+    "other tokenizer": (("{other}",), (), "differ, so their scores cannot be paired"),
+    "an adapter that does nothing": (("{idle}",), (), "changes no logit of its base"),
+    "no cuda": (("{base}",), ("--device", "cuda"), "has no CUDA device"),
+    "repeated seeds": (("{base}",), ("--seeds", "1,1"), "repeats a seed"),
+    "no such margin": (("{base}",), ("--margin", "nope=3"), "benchmark 'nope' is not in basket"),
+    "margin of zero": (("{base}",), ("--margin", "letters=0"), "is no loss in points"),
+    "no such basket": (("{base}",), ("--basket", "nowhere.toml"), "does not exist"),
+    "no candidate": ((), (), "no candidate to judge"),
+    "unknown backend": (("{base}",), ("--backend", "abacus"), "--backend abacus is unknown"),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, taught):
+    """Directories that each have one thing wrong."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty").mkdir()
+    nan = save_tiny(folder / "nan")
+    weights = load_file(nan / "model.safetensors")
+    weights["lm_head.weight"][0, 0] = float("nan")
+    save_file(weights, nan / "model.safetensors", metadata={"format": "pt"})
+    other = save_tiny(folder / "other", template="{{ messages }}")
+    idle = save_adapter(folder / "idle", taught, scale=0.0)
+    return {"empty": folder / "empty", "nan": nan, "other": other, "idle": idle, "base": taught}
+
+
+@pytest.mark.parametrize(("candidates", "more", "sentence"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_sentence_and_status_4(tmp_path, taught, models, candidates, more, sentence):
+    given = [text.format(**models) for text in candidates]
+    done = run(tmp_path, taught, *given, more=more)
+    said = done.stdout + done.stderr
+    assert done.returncode == 4, said
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+BAD_BASKETS = {
+    "unknown task": ('task = "no_such_task"', "lm-eval has no task 'no_such_task'"),
+    "too many items": ('task = "tiny_write"\nitems = 4000', "asks for 4000 items and its documents hold 40"),
+    "unknown metric": ('task = "tiny_write"\nmetric = "elo"', "has no metric 'elo'"),
+}
+
+
+@pytest.mark.parametrize(("body", "sentence"), BAD_BASKETS.values(), ids=BAD_BASKETS)
+def test_a_basket_that_cannot_work_is_one_sentence_and_status_4(tmp_path, taught, body, sentence):
+    done = run(tmp_path, taught, taught, basket=write_basket(tmp_path, letters=body))
+    said = done.stdout + done.stderr
+    assert done.returncode == 4, said
+    assert sentence in said
+
+
+def test_a_missing_chat_template_is_said_before_any_model_runs(tmp_path):
+    bare = save_tiny(tmp_path / "bare", template=None)
+    done = run(tmp_path, bare, bare)
+    assert done.returncode == 4
+    assert "has no chat template, which the basket needs" in done.stdout + done.stderr
+
+
+def _rows(folder) -> dict:
+    with sqlite3.connect(folder / "store" / "scores.sqlite") as db:
+        rows = db.execute("SELECT model, benchmark, seed, item, metrics, responses FROM scores").fetchall()
+    return {row[:4]: [json.loads(part) for part in row[4:]] for row in rows}
+
+
+def _same(one, other) -> bool:
+    """Equal, but for the last digits of numbers: another batch adds in another order."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return other == pytest.approx(one, abs=1e-3) if isinstance(one, float) else one == other
