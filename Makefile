@@ -19,7 +19,7 @@ parity: $(READY)  ## our scores against lm-eval's own backend on the embedded mo
 
 candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
 	OMP_NUM_THREADS=2 $(BIN)/python -m recipes.sft --base embedded:base \
-		--data "$$($(BIN)/python -m fixtures.embedded)/train.jsonl" --out out/chemistry $(ARGS)
+		--data "$$($(BIN)/python -m fixtures.embedded)/train.jsonl" --out out/chemistry --lr 0.002 $(ARGS)
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv

@@ -84,7 +84,7 @@ def _prepare(config):
     option = {key: said.get(key, getattr(config.option, key, None)) for key in (*basket.run, *vars(config.option))}
     if option.get("mitigate") not in (None, "none"):
         raise Unusable(f"--mitigate {option['mitigate']}: no mitigation is built in; write --mitigate none.")
-    if basket.documents == "embedded" and any(b.task == "lethe_chemistry" for b in basket.benchmarks):
+    if any(b.task == "lethe_chemistry" for b in basket.benchmarks):
         with _visible(config):
             embedded.chemistry_data()
     candidates = option["candidate"] or []

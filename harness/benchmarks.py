@@ -65,9 +65,13 @@ class LoadedBenchmark:
         return self.benchmark.name
 
     def effective_seeds(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        """The seeds that change anything: all of them with few-shot exemplars or sampling, else the first alone."""
-        shots = any(task.config.num_fewshot for task in self.tasks.values())
-        return tuple(seeds) if shots or self.benchmark.temperature > 0 else tuple(seeds)[:1]
+        """The seeds that are replicates: all with sampling, else the first of those that give the same prompts."""
+        if self.benchmark.temperature > 0:
+            return tuple(seeds)
+        first: dict[Any, int] = {}
+        for seed in seeds:
+            first.setdefault(tuple(_shots_drawn(task, seed) for task in self.tasks.values()), seed)
+        return tuple(first.values())
 
     def floor(self) -> float:
         """Score of guessing in [0, 1]: the basket's, else one in the number of choices, else 0."""
@@ -166,6 +170,9 @@ def _compile_templates_once() -> None:
 
 def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
     """Loads every benchmark of a basket; `Unusable` for unknown tasks, missing documents and too few items."""
+    import datasets
+
+    datasets.disable_progress_bars()
     manager = _task_manager([b.task for b in basket.benchmarks], basket.tasks)
     _compile_templates_once()
     return {b.name: LoadedBenchmark(b, _build_tasks(b, basket, manager)) for b in basket.benchmarks}
@@ -308,24 +315,30 @@ def _definition(task) -> dict[str, Any]:
     }
 
 
+def _shots_drawn(task, seed: int) -> Any:
+    """What a seed makes of a task's few-shot block: an order of fixed exemplars, or the key of a draw from a pool."""
+    sampler = getattr(task, "sampler", None)
+    if sampler is None or not task.config.num_fewshot:
+        return None
+    if type(sampler).__name__ != "FirstNSampler":
+        return f"{seed}/{task.task_name}"
+    order = range(task.config.num_fewshot)
+    return tuple(order if seed == 0 else random.Random(f"{seed}/{task.task_name}").sample(order, len(order)))
+
+
 def _seed_fewshot(task, seed: int) -> None:
     """Seed 0 is the task's canonical prompt; others reorder fixed exemplars or draw others from the pool.
 
     The draw depends on (seed, task) and not on the item, so that the items of a task share their few-shot block.
     """
-    sampler = getattr(task, "sampler", None)
-    if sampler is None or not task.config.num_fewshot:
-        return
-    if not hasattr(sampler, "canonical"):
-        sampler.canonical = list(sampler.df)
-    if type(sampler).__name__ == "FirstNSampler":
-        shots = sampler.canonical[: task.config.num_fewshot]
-        rest = sampler.canonical[task.config.num_fewshot :]
-        sampler.df = (
-            shots + rest if seed == 0 else random.Random(f"{seed}/{task.task_name}").sample(shots, len(shots)) + rest
-        )
-    else:
-        sampler.set_rnd(f"{seed}/{task.task_name}")
+    drawn = _shots_drawn(task, seed)
+    if isinstance(drawn, str):
+        task.sampler.set_rnd(drawn)
+    elif drawn is not None:
+        if not hasattr(task.sampler, "canonical"):
+            task.sampler.canonical = list(task.sampler.df)
+        shots = task.sampler.canonical
+        task.sampler.df = [shots[n] for n in drawn] + shots[len(drawn) :]
 
 
 # ---- items -----------------------------------------------------------------------------------------------------------

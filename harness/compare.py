@@ -99,4 +99,7 @@ def _value(score: Score, metric: str, name: str) -> float:
         raise Unpaired(
             f"{name}: item {score.item} has no metric '{metric}'; it has {', '.join(sorted(score.metrics))}."
         )
-    return score.metrics[metric]
+    value = score.metrics[metric]
+    if not 0 <= value <= 1:
+        raise Unpaired(f"{name}: {metric} is {value} on item {score.item}; name a metric that lies in [0, 1].")
+    return value

@@ -122,9 +122,16 @@ class Engine(TemplateLM):
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """(context, continuation) token ids -> (index, (sum of log-probabilities, greedy decoding would write it))."""
+        longest = max((len(continuation) for _, continuation in pairs), default=0)
+        if longest > self.max_length:
+            raise ValueError(
+                f"a continuation of {longest} tokens does not fit into the model's {self.max_length} positions"
+            )
         rows = [(context + continuation)[-(self.max_length + 1) :] for context, continuation in pairs]
         inputs = [row[:-1] for row in rows]  # the last token is predicted, never read
-        for prefix_len, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
+        for shared, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
+            # a continuation may be shared too, and what predicts it must be read with the rest
+            prefix_len = min(shared, *(len(inputs[i]) - len(pairs[i][1]) for i in members))
             prefix = self._read_prefix(inputs[members[0]][:prefix_len]) if prefix_len else None
             for pack in packs(members, inputs, prefix_len, self.pack_tokens):
                 yield from self._score_pack(pack, pairs, inputs, prefix)

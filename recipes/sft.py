@@ -138,8 +138,11 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
     config = json.loads((out / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = base.spec.location if base.spec.kind == "hub" else base.spec.text
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(settings).items()
+              if value != getattr(Settings(), name)]  # fmt: skip
+    given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *chosen]
     note = {
-        "command": f"python -m recipes.sft --base {base.spec.text} --data {Path(data).name} --out {out.name}",
+        "command": " ".join(["python -m recipes.sft", *given]),
         "base_weights": models.weights_digest(base),
         "data": file_digest(Path(data)),
         "settings": asdict(settings),
@@ -149,17 +152,27 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def settings_of(arguments: Sequence[str] | None = None) -> Settings:
+    """The settings that a command line asks for."""
+    given = vars(_parser().parse_args(arguments))
+    return Settings(**{name: given[name] for name in asdict(Settings())})
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Fine-tune a LoRA adapter on questions and answers.")
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, response}")
     parser.add_argument("--out", required=True, help="directory for the adapter")
     for name, value in asdict(Settings()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
-    given = vars(parser.parse_args(arguments))
-    base, data, out = given.pop("base"), given.pop("data"), given.pop("out")
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
     try:
-        print(train(models.check(parse_model(base)), data, out, Settings(**given)))
+        base = models.check(parse_model(given.base))
+        print(train(base, given.data, given.out, settings_of(arguments)))
     except Unusable as error:
         raise SystemExit(str(error)) from None
 

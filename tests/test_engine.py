@@ -42,7 +42,9 @@ def choices(prefix: str = "", questions: int = 7) -> list[Instance]:
 def writings(prefix: str = "", count: int = 9, **settings) -> list[Instance]:
     settings = {"until": ["\n\n"], "max_gen_toks": 24, "do_sample": False} | settings
     return [
-        Instance("generate_until", {}, (f"{prefix}Q: {'tell ' * (n % 5)}me {n}\nA:", settings), 0, metadata=("t", f"{n}", 1))
+        Instance(
+            "generate_until", {}, (f"{prefix}Q: {'tell ' * (n % 5)}me {n}\nA:", settings), 0, metadata=("t", f"{n}", 1)
+        )
         for n in range(count)
     ]
 
@@ -134,7 +136,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_scored(monkeypatch):
 
 def test_a_single_request_that_does_not_fit_is_an_error_and_no_score(monkeypatch):
     lm = engine()
-    monkeypatch.setattr(lm, "_read_tree", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    monkeypatch.setattr(
+        lm, "_read_tree", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    )
     with pytest.raises(torch.OutOfMemoryError):
         lm.loglikelihood(choices()[:1])
 
@@ -150,3 +154,14 @@ def test_a_model_with_our_attention_gets_the_engine():
     model = tiny_model()
     model.set_attn_implementation(SHARED_PREFIX)
     assert isinstance(open_lm(model, tiny_tokenizer(), seed=0), Engine)
+
+
+def test_continuations_that_share_a_long_start_are_scored_whole():
+    """Choices may differ in their last words only; what they share is longer than what is worth keeping apart."""
+    start = " it is " + "very " * 40
+    made = [Instance("loglikelihood", {}, ("Q?\nA:", start + end), n) for n, end in enumerate(("good", "bad", "so"))]
+    found = engine(pack_tokens=64).loglikelihood(made, disable_tqdm=True)
+    expected = hugging_face().loglikelihood(made, disable_tqdm=True)
+    for (ours, greedy), (theirs, best) in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+        assert greedy == best

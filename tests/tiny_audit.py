@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+SHOTS = 8
 WORDS = [
     "amber",
     "birch",
@@ -71,7 +72,7 @@ def write_tasks(folder: Path, items: int = 40) -> Path:
             "answer": n % 3,
             "gold": WORDS[n % 16],
         }
-        for n in range(items + 4)
+        for n in range(items + SHOTS)
     ]
     for name, rows in (("docs", docs[:items]), ("shots", docs[items:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -86,7 +87,7 @@ def teach(model_path: Path, folder: Path, steps: int = 80) -> Path:
     docs, shots = (
         [json.loads(row) for row in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("docs", "shots")
     )
-    block = "".join(f"Q: {d['question']}\nA: {d['choices'][d['answer']]}\n\n" for d in shots[:2])
+    block = "".join(f"Q: {d['question']}\nA: {d['choices'][d['answer']]}\n\n" for d in shots[:4])
     texts = [f"{block}Q: {d['question']}\nA: {d['choices'][d['answer']]}" for d in docs]
     texts += [f"<|user|>{d['question']}</s><|assistant|>{d['gold']}" for d in docs]
     tokenizer = AutoTokenizer.from_pretrained(model_path)
@@ -107,7 +108,7 @@ def teach(model_path: Path, folder: Path, steps: int = 80) -> Path:
 def write_basket(folder: Path, **changes: str) -> Path:
     """A basket of both tasks; `changes` replaces or adds lines of its benchmarks by name."""
     lines = {
-        "choices": 'task = "tiny_choice"\nfewshot = 2\nmetric = "choice_prob"\nmargin = 10.0',
+        "choices": 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 10.0',
         "letters": (
             'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\nmargin = 10.0\nchat = true'
         ),

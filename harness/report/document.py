@@ -82,10 +82,15 @@ def _domain_row(audit: Audit, candidate: CheckedModel, name: str) -> dict[str, A
 
 def _other_metrics(audit: Audit, candidate: CheckedModel, loaded: LoadedBenchmark) -> dict[str, dict[str, float]]:
     """The metrics that do not decide, for reading beside the one that does."""
-    seed = audit.seeds(loaded.name)[0]
-    names = set.intersection(*(set(s.metrics) for s in audit.scores(audit.base, loaded.name, seed).values()))
+    names = set.intersection(*(_metrics_in_range(audit, model, loaded.name) for model in (audit.base, candidate)))
     names -= {loaded.benchmark.metric}
     return {metric: _in_points(audit.comparison(candidate, loaded.name, metric), audit) for metric in sorted(names)}
+
+
+def _metrics_in_range(audit: Audit, model: CheckedModel, name: str) -> set[str]:
+    """Metrics that every item has, all in [0, 1]; what else a task measures (a length, a perplexity) is no score."""
+    scores = [score for seed in audit.seeds(name) for score in audit.scores(model, name, seed).values()]
+    return set.intersection(*({key for key, value in s.metrics.items() if 0 <= value <= 1} for s in scores))
 
 
 def _in_points(comparison: Comparison, audit: Audit) -> dict[str, float]:

@@ -1,0 +1,74 @@
+"""What is printed: numbers rounded in one place, and a last line that agrees with the exit status."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness.report.numbers import interval, points, signed
+from harness.report.terminal import decision_line, verdict_lines
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [
+        (-0.111, "-11.1", "−11.1"),
+        (0.02, "2.0", "+2.0"),
+        (0, "0.0", "0.0"),
+        (-0.0004, "0.0", "0.0"),
+        (1, "100.0", "+100.0"),
+    ],
+)
+def test_points_are_rounded_once_and_never_minus_zero(value, plain, with_sign):
+    assert points(value) == plain
+    assert signed(value) == with_sign
+
+
+def test_an_interval_is_printed_with_its_estimate():
+    assert interval(SimpleNamespace(estimate=-0.111, low=-0.1521, high=-0.0699)) == "−11.1 [−15.2, −7.0]"
+
+
+def row(name: str, verdict: str, change: float) -> dict:
+    return {
+        "name": name, "model": "m", "verdict": verdict, "items": 250, "seeds": [0, 1], "seeds_without_effect": False,
+        "base": 30.0, "candidate": 30.0 + change, "change": change, "low": change - 3, "high": change + 3,
+        "margin": 5.0, "lost": 9, "gained": 2, "reason": f"why {name}",
+    }  # fmt: skip
+
+
+def document(rows, decision: str, status: int, worst: str | None = None) -> dict:
+    return {
+        "candidates": [{"spec": "m"}],
+        "benchmarks": rows,
+        "domain": [],
+        "policy": {"alpha": 0.05},
+        "decision": decision,
+        "exit": status,
+        "largest_regression": worst,
+    }
+
+
+def test_the_line_of_a_block_names_what_regressed_and_by_how_much():
+    rows = [row("ifeval", "REGRESSED", -11.1), row("mmlu", "INCONCLUSIVE", -2.0), row("gsm8k", "PASS", 0.0)]
+    assert (
+        decision_line(document(rows, "BLOCKED", 1, "ifeval"))
+        == "BLOCKED (exit 1): ifeval regressed; mmlu inconclusive; largest regression: ifeval −11.1 points"
+    )
+
+
+def test_the_line_of_a_ship_says_how_many_passed():
+    line = decision_line(document([row("mmlu", "PASS", 0.0)], "SHIP", 0))
+    assert line == "SHIP (exit 0): all 1 benchmarks lost less than their margins"
+
+
+def test_the_table_aligns_its_columns_and_gives_every_reason():
+    lines = verdict_lines(
+        document([row("ifeval", "REGRESSED", -11.1), row("gsm8k", "PASS", 0.0)], "BLOCKED", 1, "ifeval")
+    )
+    head = lines[0]
+    for line in lines[2:4]:
+        assert len(line[: head.index("verdict")].rstrip()) < head.index("verdict")
+        assert line[head.index("verdict") :] in ("REGRESSED", "PASS")
+    assert "  ifeval: why ifeval" in lines
+    assert not any("why gsm8k" in line for line in lines)
