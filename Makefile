@@ -12,7 +12,7 @@ audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 parity: $(READY)  ## our scores against lm-eval's own backend on the embedded model (a quarter of an hour)
 	$(BIN)/python -m pytest -m parity $(ARGS)

@@ -21,6 +21,8 @@ pytest_plugins = ["fixtures.gates"]
 
 QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
+CANARIES = ("effect", "repeat", "damaged")
+GATES = ("forgetting",)
 INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
@@ -47,6 +49,12 @@ def pytest_addoption(parser):
     group.addoption(
         "--margin", metavar="NAME=POINTS", action="append", default=[], help="largest loss allowed; repeatable"
     )
+    group.addoption(
+        "--stop-early", action="store_true", help="stop a benchmark once it is decided (default: the basket's policy)"
+    )
+    group.addoption(
+        "--recipe", action="store_true", default=None, help="the candidates are training runs of one recipe"
+    )
     group.addoption("--backend", metavar="hf", help="what runs the models (default: hf)")
     group.addoption("--device", metavar="auto|cpu|cuda[:i]", help="default: auto")
     group.addoption("--dtype", metavar="auto|float32|bfloat16|float16", help="default: auto")
@@ -72,6 +80,13 @@ def gate_selected(config, gate: str) -> bool:
     if gate not in expression:
         return False
     return Expression.compile(expression).evaluate(lambda name, **_: name == gate)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A run of gates alone imports no other test."""
+    if (config.option.markexpr or "").strip() in GATES and collection_path.suffix == ".py":
+        return None if "gates" in collection_path.parts else True
+    return None
 
 
 def _prepare(config):
@@ -101,6 +116,7 @@ def _prepare(config):
         device=_worker_device(option["device"] or "auto"),
         dtype=option["dtype"] or "auto",
         trust_remote_code=bool(option["trust_remote_code"]),
+        recipe=bool(option["recipe"]),
     )
     with _visible(config):
         return prepare(basket, options)
@@ -120,7 +136,7 @@ def _basket(config) -> Basket:
         if not all(word.strip().isdigit() for word in words):
             raise Unusable(f"--seeds {config.option.seeds} are no whole numbers; write as in --seeds 0,1,2.")
         seeds = check_seeds([int(word) for word in words], "--seeds")
-    return with_options(load_basket(config.option.basket), seeds, margins)
+    return with_options(load_basket(config.option.basket), seeds, margins, config.option.stop_early)
 
 
 def _worker_device(device: str) -> str:
@@ -178,8 +194,10 @@ def pytest_generate_tests(metafunc):
         work = list(audit.work())
         ids = [f"{side}-{name}-seed{seed}" for side, name, seed in work]
         metafunc.parametrize("cell", work, ids=ids)
+    if "canary" in metafunc.fixturenames:
+        metafunc.parametrize("canary", CANARIES)
     if "judged" in metafunc.fixturenames:
-        pairs = [(n, b.name) for n in range(len(audit.candidates)) for b in audit.basket.skills]
+        pairs = [(n, b.name) for n in range(len(audit.subjects)) for b in audit.basket.skills]
         metafunc.parametrize(
             "judged", pairs, ids=[f"candidate{'' if n == 0 else f'-{n + 1}'}-{name}" for n, name in pairs]
         )
@@ -218,7 +236,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"written to {audit.options.out}/verdict.json")
         return
     judged = len(set(_properties(terminalreporter, "lethe_judged")))
-    planned = len(audit.basket.skills) * len(audit.candidates)
+    planned = len(audit.basket.skills) * len(audit.subjects)
     errors = _properties(terminalreporter, "lethe_error")
     why = f"the run broke: {errors[0]}" if errors else f"{judged} of {planned} benchmarks judged"
     terminalreporter.write_line(
@@ -241,7 +259,7 @@ def pytest_sessionfinish(session, exitstatus):
         return
     document = _property(reporter, "lethe_verdict")
     failed = reporter.stats.get("failed", []) + reporter.stats.get("error", [])
-    planned = len(config.stash[AUDIT].basket.skills) * len(config.stash[AUDIT].candidates)
+    planned = len(config.stash[AUDIT].basket.skills) * len(config.stash[AUDIT].subjects)
     judged = _properties(reporter, "lethe_judged")
     if document is None or len(set(judged)) < planned:
         config.stash[BROKEN] = session.exitstatus = (

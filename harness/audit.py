@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import canary
 from harness import models as model_files
-from harness.benchmarks import LoadedBenchmark, load_benchmarks
+from harness.benchmarks import Item, LoadedBenchmark, load_benchmarks
 from harness.compare import Comparison, compare
+from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.models import CheckedModel, LoadedModels
-from harness.specs import Basket, Unusable, parse_model
+from harness.specs import Basket, Policy, Unusable, parse_model
 from harness.store import Cell, Score, Store
-from harness.verdict import Verdict, judge
+from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
+
+CANARIES = ("effect", "repeat", "damaged")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False
+    recipe: bool = False
 
 
 @dataclass
@@ -46,7 +51,11 @@ class Audit:
     benchmarks: dict[str, LoadedBenchmark]
     store: Store
     models: LoadedModels
-    evaluated: int = field(default=0)
+    _items: dict[str, tuple[Item, ...]] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        return self.basket.policy
 
     @property
     def sides(self) -> dict[str, CheckedModel]:
@@ -77,33 +86,122 @@ class Audit:
         work = [(self.sides[side], name, seed) for side, name, seed in self.work()]
         return [self.cell(*w) for w in work], sum(len(self.benchmarks[name].items) for _, name, _ in work)
 
-    def scores(self, model: CheckedModel, benchmark: str, seed: int) -> dict[str, Score]:
-        """Scores of a cell by item id, evaluating what is missing."""
-        loaded = self.benchmarks[benchmark]
-        self.evaluated += fill(model, loaded, seed, self.store, self.models)
-        stored = self.store.get(self.cell(model, benchmark, seed))
-        return {item.id: stored[item.id] for item in loaded.items}
+    # ---- items and scores ----------------------------------------------------------------------------------------
 
-    def comparison(self, candidate: CheckedModel, benchmark: str, metric: str | None = None) -> Comparison:
+    def stops_early(self, benchmark: str) -> bool:
+        return self.policy.stopping == "early" and self.benchmarks[benchmark].benchmark.role == "skill"
+
+    def items(self, benchmark: str) -> tuple[Item, ...]:
+        """The items that are judged: all, or those needed to decide, which are evaluated on the way."""
+        if not self.stops_early(benchmark):
+            return self.benchmarks[benchmark].items
+        if benchmark not in self._items:
+            loaded = self.benchmarks[benchmark]
+            self._items[benchmark] = items_needed(
+                loaded.items, self.policy.batch, lambda items: self._decided(benchmark, items)
+            )
+        return self._items[benchmark]
+
+    def _decided(self, benchmark: str, items: Sequence[Item]) -> bool:
+        """True if every candidate has its verdict on these items, which are evaluated on all models first."""
+        for model in self.sides.values():
+            for seed in self.seeds(benchmark):
+                self._fill(model, benchmark, seed, items)
+        return all(self._judged_early(c, benchmark, items).verdict != INCONCLUSIVE for c in self.candidates)
+
+    def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item]) -> None:
+        fill(model, self.benchmarks[benchmark], seed, self.store, self.models, items)
+
+    def scores(
+        self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None
+    ) -> dict[str, Score]:
+        """Scores of a cell by item id, evaluating what is missing; items: by default those that are judged."""
+        items = self.items(benchmark) if items is None else items
+        self._fill(model, benchmark, seed, items)
+        stored = self.store.get(self.cell(model, benchmark, seed))
+        return {item.id: stored[item.id] for item in items}
+
+    def comparison(
+        self,
+        candidate: CheckedModel,
+        benchmark: str,
+        metric: str | None = None,
+        items: Sequence[Item] | None = None,
+    ) -> Comparison:
         """Base against a candidate on one benchmark, by its deciding metric or another that was stored."""
         loaded, seeds = self.benchmarks[benchmark], self.seeds(benchmark)
+        items = self.items(benchmark) if items is None else items
         return compare(
             benchmark,
             metric or loaded.benchmark.metric,
-            [(item.id, item.stratum) for item in loaded.items],
-            {seed: self.scores(self.base, benchmark, seed) for seed in seeds},
-            {seed: self.scores(candidate, benchmark, seed) for seed in seeds},
+            [(item.id, item.stratum) for item in items],
+            {seed: self.scores(self.base, benchmark, seed, items) for seed in seeds},
+            {seed: self.scores(candidate, benchmark, seed, items) for seed in seeds},
         )
 
+    # ---- verdicts ------------------------------------------------------------------------------------------------
+
     def verdict(self, candidate: CheckedModel, benchmark: str) -> Verdict:
-        """The verdict of one benchmark on one candidate."""
+        """The verdict of one benchmark on one candidate alone."""
+        if self.stops_early(benchmark):
+            return self._judged_early(candidate, benchmark, self.items(benchmark))
+        return judge(self.comparison(candidate, benchmark), *self._limits(benchmark), self.policy)
+
+    def _judged_early(self, candidate: CheckedModel, benchmark: str, items: Sequence[Item]) -> Verdict:
+        found = self.comparison(candidate, benchmark, items=items)
+        planned = len(self.benchmarks[benchmark].items)
+        return judge_early(found, planned, *self._limits(benchmark), self.policy)
+
+    def _limits(self, benchmark: str) -> tuple[float, float]:
         loaded = self.benchmarks[benchmark]
-        comparison = self.comparison(candidate, benchmark)
-        return judge(comparison, loaded.benchmark.margin / 100, loaded.floor(), self.basket.policy)
+        return loaded.benchmark.margin / 100, loaded.floor()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What the decision is about: each candidate, or the recipe that they are runs of."""
+        if self.options.recipe:
+            return (f"recipe of {len(self.candidates)} runs",)
+        return tuple(c.spec.text for c in self.candidates)
+
+    def judged(self, subject: int, benchmark: str) -> Verdict:
+        """The verdict that counts for the decision, of one benchmark on one of `subjects`."""
+        if not self.options.recipe:
+            return self.verdict(self.candidates[subject], benchmark)
+        runs = [self.comparison(candidate, benchmark) for candidate in self.candidates]
+        return judge_recipe(runs, *self._limits(benchmark), self.policy)
+
+    # ---- the instrument ------------------------------------------------------------------------------------------
+
+    def canaries(self) -> list[dict[str, Any]]:
+        """Runs every canary that has not run yet; raises `CanaryFailed` or, for an idle adapter, `Unusable`."""
+        return [self.canary(name) for name in CANARIES]
+
+    def canary(self, name: str) -> dict[str, Any]:
+        if name == "effect":
+            return {"name": "effect", "logit_change": self.check_effect()}
+        run = {"repeat": canary.repeat, "damaged": canary.damaged}[name]
+        benchmarks = [(loaded, self.seeds(name)[0]) for name, loaded in self.benchmarks.items()]
+        return run(self.base, benchmarks, self.store, self.models)
 
     def check_effect(self) -> dict[str, float]:
         """Largest logit change of each adapter, by digest; raises `Unusable` for one that does nothing."""
         return {c.digest: adapter_effect(c, self.models, self.store) for c in self.candidates if c.is_adapter}
+
+
+def check_recipe(candidates: Sequence[CheckedModel], policy: Policy) -> None:
+    """Training runs of one recipe count only if each was really trained; `Unusable` otherwise."""
+    if len(candidates) < 2:
+        raise Unusable("--recipe judges several training runs together; name each with its own --candidate.")
+    texts: dict[str, str] = {}
+    for candidate in candidates:
+        if candidate.digest in texts:
+            raise Unusable(
+                f"--recipe: '{candidate.spec.text}' and '{texts[candidate.digest]}' are the same model; name runs that"
+                " were each trained with a seed of their own."
+            )
+        texts[candidate.digest] = candidate.spec.text
+    if policy.stopping == "early":
+        raise Unusable('--recipe needs every item of every run; leave --stop-early out and set stopping = "fixed".')
 
 
 def prepare(basket: Basket, options: Options) -> Audit:
@@ -120,6 +218,8 @@ def prepare(basket: Basket, options: Options) -> Audit:
     chat = any(b.chat for b in basket.benchmarks)
     for candidate in candidates:
         model_files.check_tokenizers(base, candidate, chat, options.trust_remote_code)
+    if options.recipe:
+        check_recipe(candidates, basket.policy)
     return Audit(
         basket=basket,
         options=options,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.engine import Engine
+from harness.memory import out_of_memory
 from harness.slots import SHARED_PREFIX
 from harness.token_tree import TokenTree
 
@@ -68,7 +69,9 @@ def _probe(model) -> bool:
         prefix = engine._read_prefix(start)
         tails = TokenTree([row[len(start) :] for row in rows])
         behind, _ = engine._read_tree(tails, prefix, [path[-1] for path in tails.paths])
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        if out_of_memory(error):
+            raise
         return False
     plain = torch.cat([model(torch.tensor([row], device=model.device)).logits[:, -1] for row in rows])
     plain, logits, behind = (torch.log_softmax(x.float(), dim=-1) for x in (plain, logits, behind))

@@ -10,25 +10,27 @@ the choices; `gold_prob_per_byte`, 2^(-bits per byte) of the gold solution.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
-import json
-import logging
 import math
-import random
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from harness import assets
+from harness.faults import faults
 from harness.fingerprint import digest_of
 from harness.specs import Basket, Benchmark, Unusable
+from harness.tasks import (
+    build_tasks,
+    compile_templates_once,
+    definition_of,
+    parts_of,
+    seed_fewshot,
+    shots_drawn,
+    task_manager,
+)
 
 CHOICE_PROB, GOLD_PROB = "choice_prob", "gold_prob_per_byte"
-SCORING_VERSION = 1  # raise it when what is stored for an item changes its meaning
+SCORING_VERSION = 2  # raise it when what is stored for an item changes its meaning
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Item:
 class LoadedBenchmark:
     """A benchmark with its documents: items drawn, requests built, responses scored."""
 
-    def __init__(self, benchmark: Benchmark, tasks: dict[str, Any]):
-        self.benchmark, self.tasks = benchmark, tasks
+    def __init__(self, benchmark: Benchmark, tasks: dict[str, Any], groups: dict[str, str] | None = None):
+        """groups: task -> the part of the benchmark that it belongs to (MMLU: stem, humanities, …), if it has parts."""
+        self.benchmark, self.tasks, self.groups = benchmark, tasks, groups or {}
         first = next(iter(tasks.values()))
         self.output_type = first.OUTPUT_TYPE
         self.items = _draw(_all_items(tasks), benchmark)
@@ -56,7 +59,7 @@ class LoadedBenchmark:
                     for k, v in asdict(benchmark).items()
                     if k in ("fewshot", "chat", "temperature", "max_gen_toks", "gold")
                 },
-                "tasks": {name: _definition(task) for name, task in tasks.items()},
+                "tasks": {name: definition_of(task) for name, task in tasks.items()},
             }
         )
 
@@ -70,7 +73,7 @@ class LoadedBenchmark:
             return tuple(seeds)
         first: dict[Any, int] = {}
         for seed in seeds:
-            first.setdefault(tuple(_shots_drawn(task, seed) for task in self.tasks.values()), seed)
+            first.setdefault(tuple(shots_drawn(task, seed) for task in self.tasks.values()), seed)
         return tuple(first.values())
 
     def floor(self) -> float:
@@ -87,7 +90,7 @@ class LoadedBenchmark:
         chat_template: renders messages to a prompt, as `LM.apply_chat_template` does; used where `chat` is set.
         """
         task = self.tasks[item.stratum]
-        _seed_fewshot(task, seed)
+        seed_fewshot(task, seed)
         chat = {
             "apply_chat_template": self.benchmark.chat,
             "chat_template": chat_template if self.benchmark.chat else None,
@@ -124,8 +127,21 @@ class LoadedBenchmark:
             metadata=(item.stratum, item.id, 1),
         )
 
-    def score(self, item: Item, requests: list[Any], responses: list[Any]) -> dict[str, float]:
-        """Metrics of one item from the responses to its requests, in their order."""
+    def reference_request(self, item: Item, requests: list[Any]):
+        """Of an item's requests, the one for the likelihood of its gold solution or right choice; None without one."""
+        if self.benchmark.gold is not None:
+            return requests[-1]
+        if self.output_type != "multiple_choice":
+            return None
+        return requests[_gold_choices(self.tasks[item.stratum], item.doc)[0]]
+
+    def score(
+        self, item: Item, requests: list[Any], responses: list[Any], count_tokens: Callable[[str], int] = len
+    ) -> dict[str, float]:
+        """Metrics of one item from the responses to its requests, in their order.
+
+        count_tokens: of a written answer, to tell whether it reached its limit.
+        """
         task = self.tasks[item.stratum]
         metrics: dict[str, float] = {}
         if self.benchmark.gold is not None:
@@ -143,6 +159,9 @@ class LoadedBenchmark:
             metrics |= {name + suffix: _number(value) for name, value in results.items() if _number(value) is not None}
         if self.output_type == "multiple_choice":
             metrics[CHOICE_PROB] = _choice_probability(task, item.doc, responses)
+        if self.output_type == "generate_until":
+            limit = (task.config.generation_kwargs or {}).get("max_gen_toks")
+            metrics |= faults(responses[0], count_tokens(responses[0]), limit)
         return metrics
 
     def check_metric(self, metrics: dict[str, float], item: Item) -> None:
@@ -160,185 +179,17 @@ class LoadedBenchmark:
             )
 
 
-@functools.cache
-def _compile_templates_once() -> None:
-    """lm-eval compiles its prompt templates anew for each document; there are a handful, so they are kept."""
-    from lm_eval import utils
-
-    utils.env.from_string = functools.lru_cache(maxsize=4096)(utils.env.from_string)
-
-
 def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
     """Loads every benchmark of a basket; `Unusable` for unknown tasks, missing documents and too few items."""
     import datasets
 
     datasets.disable_progress_bars()
-    manager = _task_manager([b.task for b in basket.benchmarks], basket.tasks)
-    _compile_templates_once()
-    return {b.name: LoadedBenchmark(b, _build_tasks(b, basket, manager)) for b in basket.benchmarks}
-
-
-# ---- lm-eval's tasks -------------------------------------------------------------------------------------------------
-
-
-def _task_manager(names: Sequence[str], tasks: str | None):
-    """lm-eval's index of the folders that hold the tasks named, and of the user's own folder.
-
-    Reading the index of all of lm-eval's 14,000 files takes many seconds, so which folder holds what is remembered.
-    """
-    import nltk
-
-    data = str(assets.sentence_tokenizer_data())
-    if data not in nltk.data.path:
-        nltk.data.path.insert(0, data)  # before IFEval's scorer is imported: it would download
-    from lm_eval.tasks import TaskManager
-
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    known = _lm_eval_folders()
-    folders = sorted({folder for name in names for folder in known.get(name, [])})
-    manager = TaskManager(include_path=[*folders, *([tasks] if tasks else [])], include_defaults=False)
-    missing = [name for name in names if name not in manager.task_index]
-    if missing:
-        raise Unusable(
-            f"lm-eval has no task '{missing[0]}'; list its tasks with 'lm_eval ls tasks', or name the folder of yours"
-            " as tasks = in the basket."
-        )
-    return manager
-
-
-def _lm_eval_folders() -> dict[str, list[str]]:
-    """Task, group or tag -> the folders of lm-eval that define it."""
-    from importlib.metadata import version
-
-    import lm_eval.tasks
-
-    root = Path(lm_eval.tasks.__file__).parent
-
-    def index(made: Path) -> None:
-        folders: dict[str, set[str]] = {}
-        entries = lm_eval.tasks.TaskManager().task_index
-        for name, entry in entries.items():
-            for member in [entry, *(entries[task] for task in entry.tags if task in entries)]:
-                if member.yaml_path:
-                    folders.setdefault(name, set()).add(Path(member.yaml_path).relative_to(root).parts[0])
-        (made / "folders.json").write_text(json.dumps({name: sorted(found) for name, found in folders.items()}))
-
-    made = assets.publish(assets.cache_dir() / f"lm-eval-{version('lm_eval')}", index)
-    folders = json.loads((made / "folders.json").read_text())
-    return {name: [str(root / folder) for folder in found] for name, found in folders.items()}
-
-
-def _build_tasks(benchmark: Benchmark, basket: Basket, manager) -> dict[str, Any]:
-    names = list(dict.fromkeys(_leaves(benchmark.task, manager, benchmark.name)))
-    return {name: _build_task(name, benchmark, basket, manager) for name in names}
-
-
-def _leaves(name: str, manager, benchmark: str) -> list[str]:
-    """Names of the single tasks behind a task, group or tag."""
-    entry = manager.task_index.get(name)
-    if entry is None:
-        raise Unusable(f"benchmark '{benchmark}': lm-eval's group names a task '{name}' that it does not define.")
-    if entry.kind.name == "TAG":
-        return sorted(entry.tags)
-    if entry.kind.name != "GROUP":
-        return [name]
-    members = (entry.cfg or _yaml(entry)).get("task", [])
-    return [leaf for member in _flat(members) for leaf in _leaves(member, manager, benchmark)]
-
-
-def _flat(members: Any) -> list[str]:
-    if isinstance(members, str):
-        return [members]
-    if isinstance(members, dict):
-        return _flat(members.get("task", []))
-    return [name for member in members for name in _flat(member)]
-
-
-def _yaml(entry) -> dict[str, Any]:
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    return load_yaml(entry.yaml_path, resolve_func=False)
-
-
-def _build_task(name: str, benchmark: Benchmark, basket: Basket, manager):
-    entry = manager.task_index[name]
-    overrides: dict[str, Any] = {}
-    if basket.documents == "embedded" and "custom_dataset" not in (config := _yaml(entry)):
-        path, subset = config.get("dataset_path"), config.get("dataset_name")
-        overrides["custom_dataset"] = lambda **_: assets.documents(path, subset)
-        assets.documents(path, subset)
-    if benchmark.fewshot is not None:
-        overrides["num_fewshot"] = benchmark.fewshot
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            task = manager._factory._build_task(
-                entry, overrides
-            )  # the only way to keep an official task but for its source
-    except Unusable:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise Unusable(
-            f"benchmark '{benchmark.name}': task {name} or its documents cannot be loaded ({reason}); check the"
-            ' network, or set documents = "embedded".'
-        ) from None
-    if task.OUTPUT_TYPE not in ("multiple_choice", "generate_until", "loglikelihood"):
-        raise Unusable(
-            f"benchmark '{benchmark.name}': task {name} is of type {task.OUTPUT_TYPE}; use multiple_choice,"
-            " generate_until or loglikelihood."
-        )
-    if task.OUTPUT_TYPE == "generate_until":
-        kwargs = task.config.generation_kwargs
-        if benchmark.max_gen_toks is not None:
-            kwargs["max_gen_toks"] = benchmark.max_gen_toks
-        if benchmark.temperature > 0:
-            kwargs |= {"do_sample": True, "temperature": benchmark.temperature}
-    return task
-
-
-def _definition(task) -> dict[str, Any]:
-    """What a stored score depends on: the task's configuration, the source of its functions, the documents.
-
-    Documents count by their content, so where they came from (a hub, a wheel, a folder that moved) changes nothing.
-    """
-    origin = ("metadata", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs")
-    config = {k: v for k, v in task.dump_config().items() if k not in origin}
-    functions = [v for v in vars(task.config).values() if inspect.isfunction(v) and v.__name__ != "<lambda>"]
-    sources = sorted({inspect.getsourcefile(f) for f in functions} - {None})
-    shots = [getattr(task, "sampler", None) and [dict(d) for d in task.sampler.df]]
+    manager = task_manager([b.task for b in basket.benchmarks], basket.tasks)
+    compile_templates_once()
     return {
-        "version": task.VERSION,
-        "config": {k: v for k, v in config.items() if not callable(v) and " at 0x" not in str(v)},
-        "code": [hashlib.sha256(open(path, "rb").read()).hexdigest() for path in sources],
-        "documents": digest_of([[dict(doc) for doc in task.eval_docs], shots]),
+        b.name: LoadedBenchmark(b, build_tasks(b, basket, manager), parts_of(b.task, manager))
+        for b in basket.benchmarks
     }
-
-
-def _shots_drawn(task, seed: int) -> Any:
-    """What a seed makes of a task's few-shot block: an order of fixed exemplars, or the key of a draw from a pool."""
-    sampler = getattr(task, "sampler", None)
-    if sampler is None or not task.config.num_fewshot:
-        return None
-    if type(sampler).__name__ != "FirstNSampler":
-        return f"{seed}/{task.task_name}"
-    order = range(task.config.num_fewshot)
-    return tuple(order if seed == 0 else random.Random(f"{seed}/{task.task_name}").sample(order, len(order)))
-
-
-def _seed_fewshot(task, seed: int) -> None:
-    """Seed 0 is the task's canonical prompt; others reorder fixed exemplars or draw others from the pool.
-
-    The draw depends on (seed, task) and not on the item, so that the items of a task share their few-shot block.
-    """
-    drawn = _shots_drawn(task, seed)
-    if isinstance(drawn, str):
-        task.sampler.set_rnd(drawn)
-    elif drawn is not None:
-        if not hasattr(task.sampler, "canonical"):
-            task.sampler.canonical = list(task.sampler.df)
-        shots = task.sampler.canonical
-        task.sampler.df = [shots[n] for n in drawn] + shots[len(drawn) :]
 
 
 # ---- items -----------------------------------------------------------------------------------------------------------
@@ -387,11 +238,14 @@ def _number(value: Any) -> float | None:
 
 
 def _choice_probability(task, doc, responses) -> float:
-    choices = task.doc_to_choice(doc)
-    gold = task.doc_to_target(doc)
-    gold = choices.index(gold) if isinstance(gold, str) else gold
-    logs = [response[0] for response in responses[: len(choices)]]
+    logs = [response[0] for response in responses[: len(task.doc_to_choice(doc))]]
     top = max(logs)
     weights = [math.exp(value - top) for value in logs]
-    golds = gold if isinstance(gold, list) else [gold]
-    return sum(weights[g] for g in golds) / sum(weights)
+    return sum(weights[g] for g in _gold_choices(task, doc)) / sum(weights)
+
+
+def _gold_choices(task, doc) -> list[int]:
+    """Places of the right choices, which a task may name by text or place, one or several."""
+    gold = task.doc_to_target(doc)
+    gold = task.doc_to_choice(doc).index(gold) if isinstance(gold, str) else gold
+    return gold if isinstance(gold, list) else [gold]

@@ -30,15 +30,23 @@ def cell_of(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, models: 
     return Cell(digest_of(run), benchmark.digest, seed)
 
 
-def fill(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, store: Store, models: LoadedModels) -> int:
+def fill(
+    model: CheckedModel,
+    benchmark: LoadedBenchmark,
+    seed: int,
+    store: Store,
+    models: LoadedModels,
+    items: Sequence[Item] | None = None,
+) -> int:
     """Evaluates the items of a cell that are missing, writing as they finish; returns how many there were.
 
-    Whatever the machine does (out of memory, a broken model) is raised, never stored as a wrong answer.
+    items: those wanted, by default all of the benchmark's. Whatever the machine does (out of memory, a broken model) is
+    raised, never stored as a wrong answer.
     """
     cell = cell_of(model, benchmark, seed, models)
     with store.lock(cell):
         stored = store.items(cell)
-        missing = [item for item in benchmark.items if item.id not in stored]
+        missing = [item for item in (benchmark.items if items is None else items) if item.id not in stored]
         if missing:
             with models.active(model) as loaded:
                 lm = open_lm(loaded, models.tokenizer(model), seed)
@@ -62,7 +70,7 @@ def _fill_missing(missing: Sequence[Item], cell: Cell, benchmark: LoadedBenchmar
         responses = [answers[item.id][k] for k in range(len(requests[item.id]))]
         _finite(responses, item)
         prompt, tokens = _prompt(lm, requests[item.id])
-        metrics = benchmark.score(item, requests[item.id], responses)
+        metrics = benchmark.score(item, requests[item.id], responses, lambda text: len(lm.tok_encode(text)))
         if not checked:
             benchmark.check_metric(metrics, item)
             checked = True

@@ -116,9 +116,19 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Policy:
-    """How verdicts are reached. alpha: one-sided error rate of each bound."""
+    """How verdicts are reached.
+
+    alpha: one-sided error rate of each bound. stopping: `fixed` evaluates every item; `early` looks after every `batch`
+    items, in one seeded order, and stops a benchmark that is decided. estimand: what an early verdict is about: the
+    `benchmark`, whose other items it spares, or the `population` that the items are a sample of. multiplicity: how the
+    evidence of several regressions is adjusted, `holm` or `none`.
+    """
 
     alpha: float = 0.05
+    stopping: str = "fixed"
+    estimand: str = "benchmark"
+    batch: int = 50
+    multiplicity: str = "holm"
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,21 @@ class Basket:
         raise Unusable(f"benchmark '{name}' is not in basket '{self.name}'; it has {known}.")
 
 
-RUN_KEYS = ("base", "candidate", "out", "store", "backend", "device", "dtype", "mitigate", "trust_remote_code")
+RUN_KEYS = (
+    "base",
+    "candidate",
+    "out",
+    "store",
+    "backend",
+    "device",
+    "dtype",
+    "mitigate",
+    "trust_remote_code",
+    "recipe",
+)
+POLICY_WORDS = {
+    "stopping": ("fixed", "early"), "estimand": ("benchmark", "population"), "multiplicity": ("holm", "none")
+}  # fmt: skip
 MIN_ITEMS = 30
 LARGEST_SEED = 2**63 - 1  # of a column in the store
 
@@ -204,16 +228,20 @@ def check_margin(value: Any, where: str) -> float:
 
 
 def with_options(
-    basket: Basket, seeds: tuple[int, ...] | None = None, margins: dict[str, float] | None = None
+    basket: Basket,
+    seeds: tuple[int, ...] | None = None,
+    margins: dict[str, float] | None = None,
+    stop_early: bool = False,
 ) -> Basket:
-    """The basket with seeds and margins of the command line, which win over the file's."""
+    """The basket with seeds, margins and stopping rule of the command line, which win over the file's."""
     benchmarks = list(basket.benchmarks)
     for name, margin in (margins or {}).items():
         at = benchmarks.index(basket.named(name))
         benchmarks[at] = replace(benchmarks[at], margin=check_margin(margin, f"--margin {name}"))
     if seeds:
         benchmarks = [replace(b, seeds=()) for b in benchmarks]
-    return replace(basket, benchmarks=tuple(benchmarks), seeds=seeds or basket.seeds)
+    policy = replace(basket.policy, stopping="early") if stop_early else basket.policy
+    return replace(basket, benchmarks=tuple(benchmarks), seeds=seeds or basket.seeds, policy=policy)
 
 
 def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
@@ -260,10 +288,10 @@ def _check_benchmarks(benchmarks: tuple[Benchmark, ...], where: str) -> None:
 
 
 def _check_run(run: Any, where: str) -> None:
-    """The option of each name as a text; candidate also as a list of them; trust_remote_code as true or false."""
+    """The option of each name as a text; candidate also as a list of them; switches as true or false."""
     _known_keys(run, set(RUN_KEYS), where)
     for key, value in run.items():
-        if key == "trust_remote_code":
+        if key in ("trust_remote_code", "recipe"):
             right, remedy = isinstance(value, bool), "true or false"
         else:
             texts = value if key == "candidate" and isinstance(value, list) else [value]
@@ -290,9 +318,14 @@ def _folder(root: Path, name: str | None, where: str) -> str | None:
 
 
 def _policy(table: dict[str, Any], where: str) -> Policy:
-    policy = Policy(**table)
+    policy, where = Policy(**table), f"{where}, [policy]"
     if isinstance(policy.alpha, bool) or not isinstance(policy.alpha, float) or not 0 < policy.alpha < 0.5:
-        raise Unusable(f"{where}, [policy]: alpha = {policy.alpha!r} is no error rate; write a number such as 0.05.")
+        raise Unusable(f"{where}: alpha = {policy.alpha!r} is no error rate; write a number such as 0.05.")
+    if isinstance(policy.batch, bool) or not isinstance(policy.batch, int) or policy.batch < 1:
+        raise Unusable(f"{where}: batch = {policy.batch!r} is no number of items; write a whole number such as 50.")
+    for key, words in POLICY_WORDS.items():
+        if (value := getattr(policy, key)) not in words:
+            raise Unusable(f"{where}: {key} = {value!r} is unknown; write {' or '.join(words)}.")
     return policy
 
 

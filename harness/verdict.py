@@ -4,14 +4,18 @@ PASS: the loss is shown to be smaller than the margin (the lower one-sided bound
 REGRESSED: shown to be larger (the upper one-sided bound is below -margin). INCONCLUSIVE: the data cannot tell.
 Shipping needs every PASS, an intersection-union test: the chance of shipping a model that lost more than a margin
 anywhere is at most alpha with no correction (Berger 1982, Technometrics 24:295-300).
+
+Three kinds of comparison are judged: one candidate on all items; one candidate on the items seen until it was decided
+(`judge_early`); several training runs of one recipe (`judge_recipe`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -27,11 +31,16 @@ POWER = 0.8  # at which "what would decide it" and "detectable" are stated
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one benchmark says of one candidate. Scores and changes are proportions, low and high one-sided bounds."""
+    """What one benchmark says of one candidate. Scores and changes are proportions, low and high one-sided bounds.
+
+    items: judged; planned: of the benchmark; detectable: the smallest margin that so many items pass at no change with
+    80% power; pvalue: of the evidence that more than the margin was lost.
+    """
 
     name: str
     metric: str
     items: int
+    planned: int
     seeds: tuple[int, ...]
     base: float
     candidate: float
@@ -44,36 +53,94 @@ class Verdict:
     margin: float
     floor: float
     detectable: float
+    pvalue: float
     verdict: str
     reason: str
 
 
 def judge(comparison: Comparison, margin: float, floor: float, policy: Policy) -> Verdict:
-    """Verdict of one benchmark. margin, floor: proportions in [0, 1]."""
-    bound = stats.crossed(comparison.change, policy.alpha)
+    """Verdict of one benchmark on all of its items. margin, floor: proportions in [0, 1]."""
+    change = comparison.change
+    bound = stats.crossed(change, policy.alpha)
+    if comparison.binary and change.shape[1] == 1:
+        lost, gained = int((change < 0).sum()), int((change > 0).sum())
+        pvalue = stats.exact_pvalue(lost, gained, len(change), margin, "REGRESSED") if margin < 1 else 1.0
+    else:
+        pvalue = stats.crossed_pvalue(change, margin) if margin < 1 else 1.0
+    verdict = _verdict(comparison, bound, margin, floor, pvalue)
+    if verdict.verdict == INCONCLUSIVE and not _on_the_floor(verdict):
+        words = _what_would_decide(change, abs(bound.estimate + margin), policy)
+        verdict = replace(verdict, reason=f"{verdict.reason}; {words}")
+    return replace(verdict, detectable=_detectable(bound, len(change), policy))
+
+
+def judge_early(comparison: Comparison, planned: int, margin: float, floor: float, policy: Policy) -> Verdict:
+    """Verdict on the items seen so far, in the order in which they were drawn; valid whenever one stops.
+
+    planned: items of the whole benchmark. About the benchmark's own mean, or that of the population, as the policy
+    says; in both cases under these seeds.
+    """
+    change = comparison.change.mean(axis=1)
+    population = planned if policy.estimand == "benchmark" else None
+    bound = stats.betting_bounds(change, policy.alpha, population)
+    _, side = stats.stopping_time(change, margin, policy.alpha, population)
+    evidence = stats.betting_evalues(change, margin, "REGRESSED", population).max()
+    verdict = _verdict(comparison, bound, margin, floor, float(min(1.0, 1 / evidence)) if evidence > 0 else 1.0)
+    if not _on_the_floor(verdict):
+        kind = side or INCONCLUSIVE
+        words = {PASS: "the loss is below", REGRESSED: "the loss is above"}.get(
+            kind, "it is not shown whether the loss is below"
+        )
+        about = "of the full benchmark" if population else "of the population"
+        reason = (
+            f"{words} {points(margin)} points: change {interval(bound)}, {about}, after {len(change)} of {planned}"
+            " items"
+        )
+        verdict = replace(verdict, verdict=kind, reason=reason)
+    reach = abs(bound.estimate - bound.low)
+    return replace(verdict, planned=planned, detectable=min(1.0, reach))
+
+
+def judge_recipe(comparisons: Sequence[Comparison], margin: float, floor: float, policy: Policy) -> Verdict:
+    """Verdict of a recipe from several training runs on the same items.
+
+    Three or more runs are a random factor, and the verdict is about the recipe's next run; two are averaged, and the
+    verdict is about these two.
+    """
+    change = np.stack([c.change for c in comparisons])  # [runs, items, seeds]
+    mean = replace(comparisons[0], candidate=np.mean([c.candidate for c in comparisons], axis=0))
+    if len(comparisons) < 3:
+        verdict = judge(mean, margin, floor, policy)
+        return replace(
+            verdict, reason=f"{verdict.reason}; about these {len(comparisons)} runs, as a recipe needs three"
+        )
+    bound = stats.crossed_recipe(change, policy.alpha)
+    pvalue = stats.smallest_level(lambda alpha: stats.crossed_recipe(change, alpha).high < -margin)
+    verdict = _verdict(mean, bound, margin, floor, pvalue)
+    if not _on_the_floor(verdict):
+        verdict = replace(verdict, reason=f"{verdict.reason}; about the recipe, from {len(comparisons)} training runs")
+    return replace(verdict, detectable=_detectable(bound, change.shape[1], policy))
+
+
+def _verdict(comparison: Comparison, bound, margin: float, floor: float, pvalue: float) -> Verdict:
+    """The rule itself: the floor first, then both bounds against the margin."""
     base = float(comparison.base.mean())
     if base - floor <= margin:
-        verdict = INCONCLUSIVE
-        reason = (
+        kind, reason = INCONCLUSIVE, (
             f"the base ({points(base)}) is within the margin of the floor ({points(floor)}), so no loss of"
             f" {points(margin)} could show; decide by a metric that still moves"
-        )
+        )  # fmt: skip
     elif bound.low > -margin:
-        verdict = PASS
-        reason = f"the loss is below {points(margin)} points: change {interval(bound)}"
+        kind, reason = PASS, f"the loss is below {points(margin)} points: change {interval(bound)}"
     elif bound.high < -margin:
-        verdict = REGRESSED
-        reason = f"the loss is above {points(margin)} points: change {interval(bound)}"
+        kind, reason = REGRESSED, f"the loss is above {points(margin)} points: change {interval(bound)}"
     else:
-        verdict = INCONCLUSIVE
-        reason = (
-            f"change {interval(bound)} lies on both sides of -{points(margin)};"
-            f" {_what_would_decide(comparison, bound, margin, policy)}"
-        )
+        kind, reason = INCONCLUSIVE, f"change {interval(bound)} lies on both sides of {signed(-margin)}"
     return Verdict(
         name=comparison.name,
         metric=comparison.metric,
         items=len(comparison.items),
+        planned=len(comparison.items),
         seeds=comparison.seeds,
         base=base,
         candidate=float(comparison.candidate.mean()),
@@ -85,10 +152,15 @@ def judge(comparison: Comparison, margin: float, floor: float, policy: Policy) -
         flips=comparison.flips,
         margin=margin,
         floor=floor,
-        detectable=_detectable(bound, len(comparison.items), policy),
-        verdict=verdict,
+        detectable=1.0,
+        pvalue=pvalue,
+        verdict=kind,
         reason=reason,
     )
+
+
+def _on_the_floor(verdict: Verdict) -> bool:
+    return verdict.base - verdict.floor <= verdict.margin
 
 
 def _detectable(bound, items: int, policy: Policy) -> float:
@@ -97,20 +169,27 @@ def _detectable(bound, items: int, policy: Policy) -> float:
     return min(1.0, max(reach, stats.zero_flip_bound(items, policy.alpha)))
 
 
-def _what_would_decide(comparison: Comparison, bound, margin: float, policy: Policy) -> str:
-    """In words: how many items would probably tell, at the change and the spread seen."""
-    distance = abs(bound.estimate + margin)
-    items = len(comparison.items)
+def _what_would_decide(change: np.ndarray, distance: float, policy: Policy) -> str:
+    """In words: how many items, or else seeds, would probably tell, at the change and the spread seen."""
+    items, seeds = change.shape
     if distance == 0:
         return "the change seen is the margin itself, so no number of items would tell"
-    reach = (float(norm.isf(policy.alpha)) + float(norm.ppf(POWER))) * bound.se * math.sqrt(items)
-    needed = max(items + 1, math.ceil((reach / distance) ** 2))
-    if needed > 100 * items:
-        return (
-            f"the change seen ({signed(bound.estimate)}) is so close to it that more than {100 * items} items would be"
-            " needed"
-        )
-    return f"about {needed} items instead of {items} would probably decide it"
+    if items < 2:
+        return "one item tells nothing"
+    parts = stats.components(change)
+    allowed = (distance / (float(norm.isf(policy.alpha)) + float(norm.ppf(POWER)))) ** 2  # variance of the mean
+    left = allowed - parts.seed / seeds  # what the items may contribute
+    if left > 0:
+        needed = max(items + 1, math.ceil((parts.item + parts.error / seeds) / left))
+        if needed <= 100 * items:
+            return f"about {needed} items instead of {items} would probably decide it"
+    left = allowed - parts.item / items
+    if left > 0 and seeds > 1:
+        needed = max(seeds + 1, math.ceil((parts.seed + parts.error / items) / left))
+        if needed <= 100 * seeds:
+            return f"about {needed} seeds instead of {seeds} would probably decide it"
+    or_seeds = f", or {100 * seeds} seeds," if seeds > 1 else ""
+    return f"at the change and the spread seen, more than {100 * items} items{or_seeds} would be needed"
 
 
 def decide(verdicts: Sequence[Verdict]) -> tuple[str, int]:
@@ -127,3 +206,9 @@ def largest_regression(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The regressed benchmark that lost most, or None if none regressed."""
     regressed = [v for v in verdicts if v.verdict == REGRESSED]
     return min(regressed, key=lambda v: v.change) if regressed else None
+
+
+def adjusted(verdicts: Sequence[Verdict], policy: Policy) -> list[float]:
+    """The p-value of each verdict's regression, adjusted over all of them as the policy says."""
+    pvalues = [v.pvalue for v in verdicts]
+    return [float(p) for p in stats.holm(pvalues)] if policy.multiplicity == "holm" else pvalues

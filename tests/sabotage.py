@@ -3,10 +3,13 @@
 kill:N       SIGKILL as soon as the store holds N scores, which are then written one by one
 memory       every forward pass of the candidate runs out of memory
 skip         the decision is skipped
+flip         the base gives other numbers when it is asked again
+immune       reversing the layers of a model does nothing
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -18,6 +21,10 @@ KIND, _, NUMBER = os.environ.get("LETHE_SABOTAGE", "").partition(":")
 def pytest_configure(config):
     if KIND == "kill":
         _kill_at(int(NUMBER))
+    if KIND == "flip":
+        _flip_when_repeated()
+    if KIND == "immune":
+        _ignore_damage()
     if KIND == "memory":
         _run_out_of_memory()
 
@@ -45,11 +52,24 @@ def _kill_at(wanted: int) -> None:
     Store.put = put_then_die
 
 
+def _flip_when_repeated() -> None:
+    from harness import canary
+
+    again = canary._again
+    canary._again = lambda *given: ((item, {k: 1 - v for k, v in found.items()}) for item, found in again(*given))
+
+
+def _ignore_damage() -> None:
+    from harness import canary
+
+    canary.reversed_layers = lambda model: contextlib.nullcontext()
+
+
 def _run_out_of_memory() -> None:
     import torch
+    from peft import PeftModel
 
     from harness.engine import Engine
-    from peft import PeftModel
 
     read = Engine._read_tree
 

@@ -52,7 +52,9 @@ def test_a_spoiled_model_is_blocked(blocked):
     assert regressed
     assert all(row["high"] < -row["margin"] for row in regressed)
     assert verdict["largest_regression"] in [row["name"] for row in regressed]
-    assert verdict["candidates"][0]["logit_change"] > 0
+    assert [c["name"] for c in verdict["canaries"]] == ["effect", "repeat", "damaged"]
+    assert all(change > 0 for change in verdict["canaries"][0]["logit_change"].values())
+    assert verdict["canaries"][2]["verdict"] == "REGRESSED"
     assert f"BLOCKED (exit 1): {regressed[0]['name']}" in done.stdout
 
 
@@ -70,9 +72,10 @@ def test_a_second_run_evaluates_nothing_and_says_the_same(tmp_path, taught, spoi
     assert verdict_of(blocked[0]) == before
 
 
-def test_a_margin_on_the_command_line_wins(blocked, taught, spoiled):
-    done = run(blocked[0], taught, spoiled, more=("--margin", "choices=100", "--margin", "letters=100"))
-    verdict = verdict_of(blocked[0])
+def test_a_margin_on_the_command_line_wins(tmp_path, blocked, taught, spoiled):
+    margins = ("--margin", "choices=100", "--margin", "letters=100")
+    done = run(blocked[0], taught, spoiled, more=(*margins, f"--out={tmp_path / 'out'}"))
+    verdict = verdict_of(tmp_path)
     assert [row["margin"] for row in verdict["benchmarks"]] == [100, 100]
     assert done.returncode == verdict["exit"] != 1
 
@@ -123,6 +126,52 @@ def test_a_machine_that_fails_gives_no_verdict(tmp_path, taught, spoiled):
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
+def test_stopping_early_saves_items_and_ends_at_the_same_one_again(tmp_path, taught, spoiled):
+    basket = write_basket(tmp_path, items=400)
+    done = run(tmp_path, taught, spoiled, basket=basket, more=("--stop-early",))
+    verdict = verdict_of(tmp_path)
+    row = next(row for row in verdict["benchmarks"] if row["name"] == "letters")
+    assert done.returncode == 1, done.stdout
+    assert row["verdict"] == "REGRESSED"
+    assert row["items"] < row["planned"] == 400
+    assert "of the full benchmark" in row["reason"]
+    assert (
+        f"stopped early: {verdict['items']['evaluated']} of {verdict['items']['planned']} scores needed" in done.stdout
+    )
+    again = run(tmp_path, taught, spoiled, basket=basket, more=("--stop-early",), sabotage="kill:1")
+    assert again.returncode == 1
+    assert verdict_of(tmp_path) == verdict
+
+
+def test_several_runs_of_a_recipe_are_judged_together_and_shown_alone(tmp_path, taught, tmp_path_factory):
+    runs = [save_adapter(tmp_path / f"run{seed}", taught, scale=0.5, seed=seed) for seed in range(3)]
+    done = run(tmp_path, taught, *runs, more=("--recipe",))
+    verdict = verdict_of(tmp_path)
+    assert done.returncode == verdict["exit"] == 1, done.stdout
+    assert [row["name"] for row in verdict["benchmarks"]] == ["choices", "letters"]
+    assert "about the recipe, from 3 training runs" in verdict["benchmarks"][1]["reason"]
+    assert len(verdict["training_runs"]) == 6
+    alone = [row["change"] for row in verdict["training_runs"] if row["name"] == "letters"]
+    assert verdict["benchmarks"][1]["change"] == pytest.approx(sum(alone) / 3)
+
+
+def test_several_candidates_without_a_recipe_must_each_pass(tmp_path, taught, spoiled):
+    done = run(tmp_path, taught, taught, spoiled)
+    verdict = verdict_of(tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert [(row["model"], row["name"]) for row in verdict["benchmarks"]] == [
+        (str(model), name) for model in (taught, spoiled) for name in ("choices", "letters")
+    ]
+
+
+@pytest.mark.parametrize(("sabotage", "canary"), [("flip", "repeat"), ("immune", "damaged")])
+def test_an_instrument_that_does_not_work_gives_no_verdict(tmp_path, taught, spoiled, sabotage, canary):
+    done = run(tmp_path, taught, spoiled, sabotage=sabotage)
+    assert done.returncode == 3, done.stdout
+    assert f"canary '{canary}'" in done.stdout
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
 def test_without_a_marker_no_gate_runs(tmp_path):
     done = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "pytest" in done.stdout
@@ -145,6 +194,8 @@ BAD_INPUT = {
     "margin of zero": (("{base}",), ("--margin", "letters=0"), "is no loss in points"),
     "no such basket": (("{base}",), ("--basket", "nowhere.toml"), "does not exist"),
     "no candidate": ((), (), "no candidate to judge"),
+    "one run of a recipe": (("{base}",), ("--recipe",), "--recipe judges several training runs together"),
+    "one run twice": (("{base}", "{base}"), ("--recipe",), "are the same model"),
     "unknown backend": (("{base}",), ("--backend", "abacus"), "--backend abacus is unknown"),
 }
 
@@ -202,9 +253,9 @@ def _rows(folder) -> dict:
 
 
 def _same(one, other) -> bool:
-    """Equal, but for the last digits of numbers: another batch adds in another order."""
+    """Equal, but for the last digits of numbers, which a reason repeats: another batch adds in another order."""
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one if key != "reason")
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_same, one, other))
     return other == pytest.approx(one, abs=1e-3) if isinstance(one, float) else one == other

@@ -114,8 +114,10 @@ BROKEN = {
     ),
     "code of its own": (
         lambda p: write_json(p / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Mine"}),
-        "wants to run code of its own ({'AutoModelForCausalLM': 'modeling.Mine'}); read it, then allow it with"
-        " --trust-remote-code.",
+        (
+            "wants to run code of its own ({'AutoModelForCausalLM': 'modeling.Mine'}); read it, then allow it with"
+            " --trust-remote-code."
+        ),
     ),
     "tokenizer with code of its own": (
         lambda p: write_json(p / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tok.Mine", None]}),

@@ -40,6 +40,8 @@ def row(name: str, verdict: str, change: float) -> dict:
 def document(rows, decision: str, status: int, worst: str | None = None) -> dict:
     return {
         "candidates": [{"spec": "m"}],
+        "training_runs": [],
+        "items": {"evaluated": 9, "planned": 9},
         "benchmarks": rows,
         "domain": [],
         "policy": {"alpha": 0.05},

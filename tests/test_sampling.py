@@ -51,7 +51,10 @@ def test_equal_models_choose_alike_and_near_ones_nearly():
 
 def test_seed_item_and_position_each_change_the_noise():
     flat = torch.zeros(1, 5000)
-    picks = {coupled_choice(flat, [(noise_key(s, i), p)])[0] for s, i, p in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]}
+    picks = {
+        coupled_choice(flat, [(noise_key(s, i), p)])[0]
+        for s, i, p in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]
+    }
     assert len(picks) == 4
 
 

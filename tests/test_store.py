@@ -228,8 +228,9 @@ def test_a_directory_that_cannot_be_made_is_said():
 def test_a_database_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "scores.sqlite").mkdir()
     sentence = said(Store, tmp_path)
-    assert sentence == (
-        f"store '{tmp_path}' cannot be opened (unable to open database file); name another directory with --store."
+    assert (
+        sentence
+        == f"store '{tmp_path}' cannot be opened (unable to open database file); name another directory with --store."
     )
 
 

@@ -105,8 +105,8 @@ def teach(model_path: Path, folder: Path, steps: int = 80) -> Path:
     return taught
 
 
-def write_basket(folder: Path, **changes: str) -> Path:
-    """A basket of both tasks; `changes` replaces or adds lines of its benchmarks by name."""
+def write_basket(folder: Path, items: int = 40, **changes: str) -> Path:
+    """A basket of both tasks with so many items; `changes` replaces or adds lines of its benchmarks by name."""
     lines = {
         "choices": 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 10.0',
         "letters": (
@@ -114,7 +114,7 @@ def write_basket(folder: Path, **changes: str) -> Path:
         ),
     }
     lines |= changes
-    tasks = write_tasks(folder / "tasks")
+    tasks = write_tasks(folder / "tasks", items)
     text = f'name = "tiny"\nseeds = [0, 1]\ntasks = "{tasks}"\n'
     text += "".join(f'\n[[benchmark]]\nname = "{name}"\n{body}\n' for name, body in lines.items())
     path = folder / "basket.toml"

@@ -10,21 +10,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import stats
 from harness.audit import Audit, package_versions
-from harness.benchmarks import LoadedBenchmark
-from harness.compare import Comparison
 from harness.fingerprint import digest_of, files_digest
 from harness.models import CheckedModel
-from harness.verdict import Verdict, decide, largest_regression
+from harness.report import rows
+from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
 
 
 def build(audit: Audit) -> dict[str, Any]:
-    """Judges every benchmark of an audit and returns `verdict.json`'s content; evaluates what is not stored yet."""
-    effects = audit.check_effect()
-    judged = [(c, audit.verdict(c, b.name)) for c in audit.candidates for b in audit.basket.skills]
+    """Judges every benchmark of an audit and returns `verdict.json`'s content; evaluates what is not stored yet.
+
+    Raises `CanaryFailed` where the instrument itself is broken.
+    """
+    canaries = audit.canaries()
+    names = [b.name for b in audit.basket.skills]
+    judged = [(n, audit.judged(n, name)) for n in range(len(audit.subjects)) for name in names]
     verdicts = [v for _, v in judged]
     decision, status = decide(verdicts)
     worst = largest_regression(verdicts)
@@ -34,70 +36,46 @@ def build(audit: Audit) -> dict[str, Any]:
         "decision": decision,
         "exit": status,
         "base": _model(audit.base),
-        "candidates": [_model(c) | {"logit_change": effects.get(c.digest)} for c in audit.candidates],
+        "candidates": [_model(c) for c in audit.candidates],
         "basket": audit.basket.name,
-        "policy": asdict(audit.basket.policy),
+        "policy": asdict(audit.policy),
         "run": {"device": audit.models.device, "dtype": audit.models.dtype, "backend": audit.options.backend},
         "packages": package_versions(),
         "code": code_digest(),
-        "benchmarks": [benchmark_row(audit, candidate, verdict) for candidate, verdict in judged],
+        "canaries": canaries,
+        "benchmarks": _benchmarks(audit, judged),
+        "training_runs": _training_runs(audit, names),
         "largest_regression": worst.name if worst else None,
-        "domain": [_domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
+        "joint_power": (1 - audit.policy.alpha) ** len(names),
+        "items": rows.saved(audit, names),
+        "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
     }
 
 
-def benchmark_row(audit: Audit, candidate: CheckedModel, verdict: Verdict) -> dict[str, Any]:
-    """One row of `benchmarks`: values of accuracy in points, unrounded."""
-    loaded = audit.benchmarks[verdict.name]
-    in_points = ("base", "candidate", "change", "low", "high", "margin", "floor", "detectable")
-    row = {key: 100 * value if key in in_points else value for key, value in asdict(verdict).items()}
-    return {
-        **row,
-        "task": loaded.benchmark.task,
-        "model": candidate.spec.text,
-        "seeds": list(verdict.seeds),
-        "seeds_without_effect": len(audit.seeds(verdict.name)) < len(loaded.benchmark.seeds or audit.basket.seeds),
-        "level": 1 - audit.basket.policy.alpha,
-        "digest": loaded.digest,
-        "others": _other_metrics(audit, candidate, loaded),
-    }
+def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
+    """The rows that decide: one a benchmark and candidate, or one a benchmark for a recipe."""
+    found = []
+    for subject, text in enumerate(audit.subjects):
+        verdicts = [v for n, v in judged if n == subject]
+        for verdict, pvalue in zip(verdicts, adjusted(verdicts, audit.policy), strict=True):
+            row = rows.verdict_row(audit, text, verdict, pvalue)
+            if not audit.options.recipe:
+                row |= rows.evidence_row(audit, audit.candidates[subject], verdict)
+            found.append(row)
+    return found
 
 
-def _domain_row(audit: Audit, candidate: CheckedModel, name: str) -> dict[str, Any]:
-    """The gain on a domain set, with bounds of the same kind as a verdict's."""
-    comparison = audit.comparison(candidate, name)
-    loaded = audit.benchmarks[name]
-    return {
-        "name": name,
-        "task": loaded.benchmark.task,
-        "model": candidate.spec.text,
-        "metric": comparison.metric,
-        "items": len(comparison.items),
-        "seeds": list(comparison.seeds),
-        **_in_points(comparison, audit),
-        "digest": loaded.digest,
-        "others": _other_metrics(audit, candidate, loaded),
-    }
-
-
-def _other_metrics(audit: Audit, candidate: CheckedModel, loaded: LoadedBenchmark) -> dict[str, dict[str, float]]:
-    """The metrics that do not decide, for reading beside the one that does."""
-    names = set.intersection(*(_metrics_in_range(audit, model, loaded.name) for model in (audit.base, candidate)))
-    names -= {loaded.benchmark.metric}
-    return {metric: _in_points(audit.comparison(candidate, loaded.name, metric), audit) for metric in sorted(names)}
-
-
-def _metrics_in_range(audit: Audit, model: CheckedModel, name: str) -> set[str]:
-    """Metrics that every item has, all in [0, 1]; what else a task measures (a length, a perplexity) is no score."""
-    scores = [score for seed in audit.seeds(name) for score in audit.scores(model, name, seed).values()]
-    return set.intersection(*({key for key, value in s.metrics.items() if 0 <= value <= 1} for s in scores))
-
-
-def _in_points(comparison: Comparison, audit: Audit) -> dict[str, float]:
-    bound = stats.crossed(comparison.change, audit.basket.policy.alpha)
-    values = {"base": comparison.base.mean(), "candidate": comparison.candidate.mean()}
-    values |= {"change": bound.estimate, "low": bound.low, "high": bound.high}
-    return {key: 100 * float(value) for key, value in values.items()}
+def _training_runs(audit: Audit, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Each run of a recipe alone, which the decision is not about."""
+    if not audit.options.recipe:
+        return []
+    found = []
+    for candidate in audit.candidates:
+        for name in names:
+            verdict = audit.verdict(candidate, name)
+            row = rows.verdict_row(audit, candidate.spec.text, verdict)
+            found.append(row | rows.evidence_row(audit, candidate, verdict))
+    return found
 
 
 def _model(model: CheckedModel) -> dict[str, Any]:

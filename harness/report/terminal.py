@@ -17,9 +17,10 @@ def plan_lines(audit) -> list[str]:
     lines = [f"base: {audit.base.spec.text} ({audit.base.digest[:12]})"]
     lines += [f"candidate: {c.spec.text} ({c.digest[:12]})" for c in audit.candidates]
     lines.append(
-        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}, each bound at "
-        f"{points(1 - audit.basket.policy.alpha)}%; {audit.models.dtype} on {audit.models.device}"
+        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}; {audit.models.dtype} on "
+        f"{audit.models.device}"
     )
+    lines.append(f"policy: {_policy(audit)}")
     for b in audit.basket.skills:
         loaded = audit.benchmarks[b.name]
         resolves = 100 * detectable_margin(len(loaded.items), REFERENCE_FLIPS, audit.basket.policy.alpha)
@@ -28,10 +29,26 @@ def plan_lines(audit) -> list[str]:
         )
         seeds = audit.seeds(b.name)
         lines.append(
-            f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, margin "
-            f"{b.margin:g}, resolves {resolves:.1f}{note}"
+            f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, floor "
+            f"{points(loaded.floor())}, margin {b.margin:g}, resolves {resolves:.1f}{note}"
         )
     return lines
+
+
+def _policy(audit) -> str:
+    policy, skills = audit.policy, len(audit.basket.skills)
+    stopping = "every item is evaluated"
+    if policy.stopping == "early":
+        about = "the full benchmarks" if policy.estimand == "benchmark" else "the population of items"
+        stopping = f"stops early, looking every {policy.batch} items; verdicts are about {about}"
+    joint = points((1 - policy.alpha) ** skills)
+    subject = f"; one recipe of {len(audit.candidates)} training runs" if audit.options.recipe else ""
+    adjusted = "Holm" if policy.multiplicity == "holm" else "no adjustment"
+    level = points(1 - policy.alpha)
+    return (
+        f"each bound at {level}%; {stopping}; regressions named with {adjusted}; joint power of {skills} tests that"
+        f" each pass {level}% of sound models: {joint}%{subject}"
+    )
 
 
 def verdict_lines(document: dict[str, Any]) -> list[str]:
@@ -49,8 +66,49 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     level = points(1 - document["policy"]["alpha"])
     lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
+    lines += _beside(document)
     lines.append(decision_line(document))
     return lines
+
+
+def _beside(document: dict[str, Any]) -> list[str]:
+    """What explains or warns: the tripwire, subjects that fell, form against skill, each training run, items saved."""
+    lines = []
+    for row in document["benchmarks"]:
+        if row.get("watch"):
+            lines.append(f"  {row['name']}: WATCH: {row['companion']['metric']} fell, {_change(row['companion'])}")
+        fell = [g for part in row.get("groups", {}).values() for g in part if g["fell"]]
+        if fell:
+            named = ", ".join(f"{g['name']} {signed(g['change'] / 100)}" for g in fell[:5])
+            lines.append(f"  {row['name']}: fell in {named}{' …' if len(fell) > 5 else ''}")
+        if lost := row.get("format", {}).get("lost"):
+            lines.append(
+                f"  {row['name']}: lost in skill {lost['capability']}, in format alone {lost['format']}{_faults(row)}"
+            )
+        if row.get("clustered"):
+            lines.append(f"  {row['name']}: with subjects as clusters the interval is {_change(row['clustered'])}")
+    lines += [
+        f"  {run['model']} alone, {run['name']}: {run['verdict']} {_change(run)}" for run in document["training_runs"]
+    ]
+    used = document["items"]
+    if used["evaluated"] < used["planned"]:
+        share = 1 - used["evaluated"] / used["planned"]
+        lines.append(f"  stopped early: {used['evaluated']} of {used['planned']} scores needed, {points(share)}% saved")
+    return lines
+
+
+def _faults(row: dict[str, Any]) -> str:
+    """Answers with a fault of form that became more or less common, by model."""
+    parts = [
+        f"{name} {points(sides['base'] / 100)}% -> {points(sides['candidate'] / 100)}%"
+        for name, sides in row["format"].items()
+        if name != "lost" and (sides["base"] or sides["candidate"])
+    ]
+    return f" (answers {', '.join(parts)})" if parts else ""
+
+
+def _change(row: dict[str, Any]) -> str:
+    return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
 
 
 def decision_line(document: dict[str, Any]) -> str:
@@ -69,14 +127,18 @@ def decision_line(document: dict[str, Any]) -> str:
         why = "; ".join(parts)
         if worst := document["largest_regression"]:
             row = min((r for r in rows if r["name"] == worst), key=lambda r: r["change"])
-            why += f"; largest regression: {worst} {signed(row['change'] / 100)} points"
+            why += f"; largest regression: {worst} {signed(row['change'] / 100)} points{_evidence(row)}"
     return f"{document['decision']} (exit {document['exit']}): {why}"
 
 
+def _evidence(row: dict[str, Any]) -> str:
+    pvalue = row.get("adjusted_pvalue")
+    return "" if pvalue is None else f", p {'< 0.001' if pvalue < 0.001 else f'= {pvalue:.3f}'}"
+
+
 def _scores(row: dict[str, Any]) -> tuple[str, ...]:
-    bound = SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100)
     seeds = str(len(row["seeds"])) + ("*" if row.get("seeds_without_effect") else "")
-    return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), interval(bound)
+    return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), _change(row)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,7 +14,15 @@ All values are proportions; low and high are each a one-sided bound at confidenc
 from harness.stats.bootstrap import bootstrap
 from harness.stats.bounded import bounded_interval
 from harness.stats.clusters import cluster_robust
-from harness.stats.crossed import CrossedInterval, crossed, crossed_recipe, with_floor
+from harness.stats.crossed import (
+    Components,
+    CrossedInterval,
+    components,
+    crossed,
+    crossed_pvalue,
+    crossed_recipe,
+    with_floor,
+)
 from harness.stats.enumeration import (
     enumerated_size,
     exact_pass,
@@ -25,23 +33,27 @@ from harness.stats.enumeration import (
     tango_pass,
     wald_pass,
 )
-from harness.stats.interval import Interval, zero_flip_bound
+from harness.stats.interval import Interval, smallest_level, zero_flip_bound
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.paired import exact_lower, exact_pvalue, paired_interval, tango, tango_z
 from harness.stats.power import detectable_margin, power_of, sample_size
 from harness.stats.proportions import clopper_pearson, wilson
-from harness.stats.sequential import betting_evalues, stopping_time
+from harness.stats.sequential import betting_bounds, betting_evalues, stopping_time
 
 __all__ = [
+    "Components",
     "CrossedInterval",
     "Interval",
     "benjamini_hochberg",
+    "betting_bounds",
     "betting_evalues",
     "bootstrap",
     "bounded_interval",
     "clopper_pearson",
     "cluster_robust",
+    "components",
     "crossed",
+    "crossed_pvalue",
     "crossed_recipe",
     "detectable_margin",
     "enumerated_size",
@@ -56,6 +68,7 @@ __all__ = [
     "psi_grid",
     "rule_table",
     "sample_size",
+    "smallest_level",
     "stopping_time",
     "tango",
     "tango_pass",

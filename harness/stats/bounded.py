@@ -44,7 +44,13 @@ def _gaffke_lower(x: NDArray[np.float64], alpha: float, low: float) -> float:
     if values[-1] - low < 1e-12:
         return float(low)
     edge = 1e-12 * (values[-1] - low)
-    return float(brentq(lambda m: _below(values - m, counts) - alpha, low + edge, values[-1] - edge, xtol=1e-10))
+
+    def excess(mean: float) -> float:
+        return _below(values - mean, counts) - alpha
+
+    if excess(low + edge) > 0:  # alpha is below what the integral resolves
+        return float(low)
+    return float(brentq(excess, low + edge, values[-1] - edge, xtol=1e-10))
 
 
 def _below(scales: NDArray[np.float64], counts: NDArray[np.int64]) -> float:

@@ -14,10 +14,11 @@ from harness.stats.crossed import mean_interval
 from harness.stats.interval import Interval, changes, check_alpha
 
 
-def cluster_robust(d: ArrayLike, clusters: ArrayLike, alpha: float = 0.05) -> Interval:
+def cluster_robust(d: ArrayLike, clusters: ArrayLike, alpha: float = 0.05, floor: bool = True) -> Interval:
     """Bounds on the mean change of items d [n], in [-1, 1], whose `clusters` [n] name their sources.
 
     The number of clusters counts as n does elsewhere: no spread between them is not certainty (see `mean_interval`).
+    floor=False gives the bare t bound, for comparison only.
     Raises ValueError on NaN, another length, or fewer than two clusters.
     """
     d = changes(d, "d", axes=1)
@@ -34,4 +35,4 @@ def cluster_robust(d: ArrayLike, clusters: ArrayLike, alpha: float = 0.05) -> In
     se = np.sqrt((residual**2 / (1 - size / n)).sum()) / n
     weight = size**2 / (1 - size / n)
     df = n**2 / ((size**2).sum() + (weight.sum() ** 2 - (weight**2).sum()) / n**2)
-    return mean_interval(d, float(se), float(df), alpha, units=len(size))
+    return mean_interval(d, float(se), float(df), alpha, units=len(size) if floor else None)

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from harness.stats.bounded import bounded_interval
-from harness.stats.interval import Interval, changes, check_alpha, zero_flip_bound
+from harness.stats.interval import Interval, changes, check_alpha, smallest_level, zero_flip_bound
 from harness.stats.paired import paired_interval, score_lower
 
 
@@ -52,6 +52,45 @@ def crossed(d: ArrayLike, alpha: float = 0.05, floor: bool = True) -> CrossedInt
         return _without_replicates(d, alpha)
     se, df = crossed_error(d)
     return CrossedInterval(*mean_interval(d.mean(axis=1), se, df, alpha, len(d) if floor else None), se, df)
+
+
+def crossed_pvalue(d: ArrayLike, margin: float) -> float:
+    """Smallest level at which `crossed` shows a loss of more than the margin, for Holm and Benjamini-Hochberg.
+
+    d as for `crossed`; margin: a proportion in [0, 1), 0 for "any loss at all". 1.0 where no level below one half shows
+    it. Raises ValueError as `crossed` does, and on a margin outside [0, 1).
+    """
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin is {margin}, but a loss is a proportion from 0 to 1; write 3 points as 0.03")
+    return smallest_level(lambda alpha: crossed(d, alpha).high < -margin)
+
+
+class Components(NamedTuple):
+    """Variances of one score of an items-by-seeds design that stem from the item, the seed, and their meeting."""
+
+    item: float
+    seed: float
+    error: float
+
+    def of_mean(self, items: float, seeds: float) -> float:
+        """Variance of the mean over so many items and seeds."""
+        return self.item / items + self.seed / seeds + self.error / (items * seeds)
+
+
+def components(d: ArrayLike) -> Components:
+    """Variance components of d [items, seeds] by the analysis of variance; negative ones count as zero.
+
+    One seed: all variance is the items'. Raises ValueError on fewer than two items, NaN, or values outside [-1, 1].
+    """
+    d = changes(d, "d", axes=2)
+    n, k = d.shape
+    if n < 2:
+        raise ValueError(f"d has {n} item, but the spread of items needs two or more; add items")
+    if k == 1:
+        return Components(float(d.var(ddof=1)), 0.0, 0.0)
+    table = mean_squares(d)
+    error = table[(0, 1)][0]
+    return Components(max(0.0, (table[(0,)][0] - error) / k), max(0.0, (table[(1,)][0] - error) / n), error)
 
 
 def crossed_recipe(d: ArrayLike, alpha: float = 0.05, floor: bool = True) -> CrossedInterval:

@@ -4,6 +4,7 @@ All values are proportions: scores and rates in [0, 1], changes (candidate minus
 Points, that is percent, exist only in print.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -32,6 +33,23 @@ def zero_flip_bound(n: int, alpha: float = 0.05) -> float:
     check_items(n)
     check_alpha(alpha)
     return float(-np.expm1(np.log(alpha) / n))
+
+
+def smallest_level(shown: Callable[[float], bool]) -> float:
+    """The p-value behind a bound: the smallest alpha at which `shown(alpha)` is true, to one part in 500.
+
+    `shown` must stay true as alpha grows. 1.0 where no alpha below one half will do; never below 1e-6, which the
+    integral of `bounded_interval` still resolves.
+    """
+    low, high = 1e-6, 0.4999
+    if not shown(high):
+        return 1.0
+    if shown(low):
+        return low
+    while high / low > 1.002:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
 
 
 def check_alpha(alpha: float) -> None:

@@ -15,7 +15,7 @@ Sources: Waudby-Smith and Ramdas 2024, JRSS B 86:1-27, sections 4 and 5; Ville 1
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.stats.interval import Side, changes, check_alpha, check_margin, check_side
+from harness.stats.interval import Interval, Side, changes, check_alpha, check_margin, check_side
 
 LAMBDAS = np.linspace(0.05, 0.5, 10)  # above 0.5 an item of -1 against a null mean of 1 would take more than all
 
@@ -27,13 +27,44 @@ def betting_evalues(d: ArrayLike, margin: float, side: Side, population: int | N
     benchmark, if they are drawn from it without replacement; None for a sample of a population. Infinite once the items
     still to come cannot undo the verdict. Raises ValueError on NaN, n > N, an unknown side.
     """
-    d = changes(d, "d", axes=1)
+    d = _seen(d, population)
     check_margin(margin)
     check_side(side)
+    sign = 1.0 if side == "PASS" else -1.0
+    return _evidence_above(sign * d, -sign * margin, population)
+
+
+def betting_bounds(d: ArrayLike, alpha: float = 0.05, population: int | None = None) -> Interval:
+    """Bounds on the mean change that hold at whatever item one stops, each with confidence 1 - alpha.
+
+    They are the means that no evidence so far speaks against; so PASS was reached when low is above minus the margin,
+    and REGRESSED when high is below it. The estimate is the mean of the items seen. Arguments as for `betting_evalues`.
+    """
+    d = _seen(d, population)
+    check_alpha(alpha)
+    low, high = (_highest_rejected(sign * d, alpha, population) for sign in (1, -1))
+    return Interval(float(d.mean()), low, -high)
+
+
+def _highest_rejected(gains: NDArray[np.float64], alpha: float, population: int | None) -> float:
+    """The largest null mean that the evidence for a higher one has rejected; -1 if none."""
+    low, high = -1.0, 1.0  # the evidence falls as the null mean rises
+    while high - low > 1e-6:
+        null = (low + high) / 2
+        rejected = (_evidence_above(gains, null, population) >= 1 / alpha).any()
+        low, high = (null, high) if rejected else (low, null)
+    return low
+
+
+def _seen(d: ArrayLike, population: int | None) -> NDArray[np.float64]:
+    d = changes(d, "d", axes=1)
     if population is not None and population < len(d):
         raise ValueError(f"population is {population}, but {len(d)} items were seen; pass the size of the benchmark")
-    sign = 1.0 if side == "PASS" else -1.0
-    gains, null = sign * d, -sign * margin  # now evidence is always for a mean above `null`
+    return d
+
+
+def _evidence_above(gains: NDArray[np.float64], null: float, population: int | None) -> NDArray[np.float64]:
+    """Wealth after each item of betting that the mean is above `null`."""
     means, certain = _null_means(gains, null, population)
     with np.errstate(over="ignore", divide="ignore"):  # wealth may overflow, or be lost whole: log(0)
         growth = np.log1p(np.multiply.outer(LAMBDAS, gains - means)).cumsum(axis=1)  # [lambdas, n]

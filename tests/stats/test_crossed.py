@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from harness.stats import CrossedInterval, crossed, crossed_recipe, paired_interval, with_floor, zero_flip_bound
+from harness.stats import (
+    CrossedInterval,
+    components,
+    crossed,
+    crossed_pvalue,
+    crossed_recipe,
+    paired_interval,
+    with_floor,
+    zero_flip_bound,
+)
 
 
 def simulate(rng, items, seeds, change=0.0, item_sd=0.25, seed_sd=0.0, noise=0.2):
@@ -148,3 +157,30 @@ def test_with_floor_is_symmetric():
 def test_errors(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.03, 0.05])
+def test_the_pvalue_is_the_level_at_which_the_bound_decides(margin):
+    d = simulate(np.random.default_rng(5), 80, 3, change=-0.08)
+    p = crossed_pvalue(d, margin)
+    assert crossed(d, p * 1.01).high < -margin
+    assert not crossed(d, p / 1.01).high < -margin
+
+
+def test_no_loss_has_no_evidence():
+    assert crossed_pvalue(np.zeros((50, 3)), 0.03) == 1.0
+
+
+def test_components_are_recovered():
+    rng = np.random.default_rng(6)
+    found = np.mean(
+        [components(simulate(rng, 60, 4, item_sd=0.1, seed_sd=0.05, noise=0.08)) for _ in range(300)], axis=0
+    )
+    assert found == pytest.approx((0.1**2, 0.05**2, 0.08**2), rel=0.15)
+
+
+def test_components_say_what_more_items_or_seeds_would_give():
+    parts = components(simulate(np.random.default_rng(7), 60, 4, seed_sd=0.05))
+    assert parts.of_mean(60, 4) == pytest.approx(
+        crossed(simulate(np.random.default_rng(7), 60, 4, seed_sd=0.05)).se ** 2
+    )

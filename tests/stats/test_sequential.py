@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.stats import betting_evalues, stopping_time
+from harness.stats import betting_bounds, betting_evalues, stopping_time
 from harness.stats.sequential import LAMBDAS
 
 
@@ -104,3 +104,31 @@ def test_equal_models_pass():
 def test_errors(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize("population", [None, 1000])
+def test_the_bounds_agree_with_the_verdict_at_every_item(population):
+    rng = np.random.default_rng(3)
+    d = rng.permutation(benchmark(-0.06, 0.2))[:400]
+    for n in (50, 150, 400):
+        low, high = betting_bounds(d[:n], population=population)[1:]
+        for margin in (0.01, 0.03, 0.05, 0.1):
+            _, side = stopping_time(d[:n], margin, population=population)
+            assert (low > -margin) == (betting_evalues(d[:n], margin, "PASS", population).max() >= 20)
+            assert (high < -margin) == (betting_evalues(d[:n], margin, "REGRESSED", population).max() >= 20)
+            assert side is None or {"PASS": low > -margin, "REGRESSED": high < -margin}[side]
+
+
+def test_the_bounds_hold_whenever_one_stops():
+    rng, misses = np.random.default_rng(4), 0
+    for _ in range(200):
+        d = rng.permutation(benchmark(-0.03, 0.10, 400))
+        misses += any(betting_bounds(d[:n], population=400).low > -0.03 + 1e-5 for n in (50, 100, 200, 400))
+    assert misses <= 0.05 * 200
+
+
+def test_a_benchmark_that_was_seen_whole_is_known():
+    d = benchmark(-0.03, 0.10, 200)
+    low, high = betting_bounds(np.random.default_rng(5).permutation(d), population=200)[1:]
+    assert low == pytest.approx(d.mean(), abs=1e-5)
+    assert high == pytest.approx(d.mean(), abs=1e-5)
