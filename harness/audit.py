@@ -170,6 +170,18 @@ class Audit:
         runs = [self.comparison(candidate, benchmark) for candidate in self.candidates]
         return judge_recipe(runs, *self._limits(benchmark), self.policy)
 
+    def detectable_seen(self, benchmark: str) -> float | None:
+        """Smallest margin that the items resolve at the spread between base and candidate, if all scores are stored."""
+        loaded, seeds = self.benchmarks[benchmark], self.seeds(benchmark)
+        for model in (self.base, self.candidates[0]):
+            stored = (self.store.items(self.cell(model, benchmark, seed)) for seed in seeds)
+            if not all(known >= {item.id for item in loaded.items} for known in stored):
+                return None
+        found = judge(
+            self.comparison(self.candidates[0], benchmark, items=loaded.items), *self._limits(benchmark), self.policy
+        )
+        return found.detectable
+
     # ---- the instrument ------------------------------------------------------------------------------------------
 
     def canaries(self) -> list[dict[str, Any]]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from harness.benchmarks import CHOICE_PROB, GOLD_PROB
 from harness.report.numbers import interval, points, signed
 from harness.stats import detectable_margin
 
-REFERENCE_FLIPS = 0.10  # share of items that change sides, assumed where no scores are there yet
+# assumed where no scores are stored: the share of items that flip, the standard deviation of a probability's change
+REFERENCE_FLIPS, REFERENCE_SPREAD = 0.10, 0.10
 
 
 def plan_lines(audit) -> list[str]:
@@ -23,16 +25,27 @@ def plan_lines(audit) -> list[str]:
     lines.append(f"policy: {_policy(audit)}")
     for b in audit.basket.skills:
         loaded = audit.benchmarks[b.name]
-        resolves = 100 * detectable_margin(len(loaded.items), REFERENCE_FLIPS, audit.basket.policy.alpha)
-        note = (
-            "" if b.margin >= resolves else f"; MARGIN FINER THAN {len(loaded.items)} ITEMS RESOLVE if 10% of them flip"
-        )
+        resolves, spread = _resolves(audit, loaded)
+        note = "" if b.margin >= resolves else f": MARGIN FINER THAN {len(loaded.items)} ITEMS RESOLVE"
         seeds = audit.seeds(b.name)
         lines.append(
             f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, floor "
-            f"{points(loaded.floor())}, margin {b.margin:g}, resolves {resolves:.1f}{note}"
+            f"{points(loaded.floor())}, margin {b.margin:g}, resolves {resolves:.1f} {spread}{note}"
         )
     return lines
+
+
+def _resolves(audit, loaded) -> tuple[float, str]:
+    """The margin, in points, that a benchmark's items pass at no change with 80% power, and at what spread."""
+    items, alpha = len(loaded.items), audit.policy.alpha
+    if seen := audit.detectable_seen(loaded.name):
+        return 100 * seen, "at the spread seen"
+    if loaded.benchmark.metric in (
+        CHOICE_PROB,
+        GOLD_PROB,
+    ):  # a change of this standard deviation has this "discordance"
+        return 100 * detectable_margin(items, REFERENCE_SPREAD**2, alpha), "if items change by 10 points or so"
+    return 100 * detectable_margin(items, REFERENCE_FLIPS, alpha), "if 1 item in 10 flips"
 
 
 def _policy(audit) -> str:
