@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: audit test parity candidate
+.PHONY: audit test parity candidate calibrate
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
@@ -20,6 +20,9 @@ parity: $(READY)  ## our scores against lm-eval's own backend on the embedded mo
 candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
 	OMP_NUM_THREADS=2 $(BIN)/python -m recipes.sft --base embedded:base \
 		--data "$$($(BIN)/python -m fixtures.embedded)/train.jsonl" --out out/chemistry --lr 0.002 $(ARGS)
+
+calibrate: $(READY)  ## measure the gate's own error rates again, into docs/calibration.md (some minutes, no model)
+	OMP_NUM_THREADS=2 $(BIN)/python -m bench.calibrate
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ("harness", "recipes", "mitigations", "fixtures", "tests")  # each imports itself and what stands before it
+ORDER = ("harness", "recipes", "mitigations", "fixtures", "bench", "tests")  # each imports itself and what is before
 TORCH = {"torch", "transformers", "peft", "lm_eval", "datasets", "vllm", "trl"}  # torch, and what brings it along
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
 LONGEST = 400

@@ -39,7 +39,7 @@ def evidence_row(audit: Audit, candidate: CheckedModel, verdict: Verdict) -> dic
     comparison = audit.comparison(candidate, name)
     metrics = _metrics(audit, candidate, name)
     beside = evidence.companion(_companion(audit, candidate, name, metrics), alpha)
-    wide = evidence.clustered(comparison, verdict, alpha)
+    wide = None if audit.stops_early(name) else evidence.clustered(comparison, verdict, alpha)
     rates = evidence.flip_rates(comparison, alpha)
     return {
         **{key: {part: 100 * value for part, value in rate._asdict().items()} for key, rate in rates.items()},
