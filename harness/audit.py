@@ -14,7 +14,7 @@ from typing import Any
 from harness import canary
 from harness import models as model_files
 from harness.benchmarks import Item, LoadedBenchmark, load_benchmarks
-from harness.compare import Comparison, compare
+from harness.compare import Comparison, Unpaired, compare
 from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.models import CheckedModel, LoadedModels
@@ -177,10 +177,11 @@ class Audit:
             stored = (self.store.items(self.cell(model, benchmark, seed)) for seed in seeds)
             if not all(known >= {item.id for item in loaded.items} for known in stored):
                 return None
-        found = judge(
-            self.comparison(self.candidates[0], benchmark, items=loaded.items), *self._limits(benchmark), self.policy
-        )
-        return found.detectable
+        try:
+            comparison = self.comparison(self.candidates[0], benchmark, items=loaded.items)
+        except Unpaired:  # said by the verdict, not by the plan
+            return None
+        return judge(comparison, *self._limits(benchmark), self.policy).detectable
 
     # ---- the instrument ------------------------------------------------------------------------------------------
 
