@@ -193,19 +193,19 @@ class Audit:
         if name == "effect":
             return {"name": "effect", "logit_change": self.check_effect()}
         run = {"repeat": canary.repeat, "damaged": canary.damaged}[name]
-        benchmarks = [(loaded, self.seeds(name)[0]) for name, loaded in self.benchmarks.items()]
-        return run(self.base, benchmarks, self.store, self.models)
+        cells = [(loaded, self.seeds(name)[0], self.items(name)) for name, loaded in self.benchmarks.items()]
+        return run(self.base, cells, self.store, self.models)
 
     def check_effect(self) -> dict[str, float]:
         """Largest logit change of each adapter, by digest; raises `Unusable` for one that does nothing."""
         return {c.digest: adapter_effect(c, self.models, self.store) for c in self.candidates if c.is_adapter}
 
 
-def check_recipe(candidates: Sequence[CheckedModel], policy: Policy) -> None:
+def check_recipe(base: CheckedModel, candidates: Sequence[CheckedModel], policy: Policy) -> None:
     """Training runs of one recipe count only if each was really trained; `Unusable` otherwise."""
     if len(candidates) < 2:
         raise Unusable("--recipe judges several training runs together; name each with its own --candidate.")
-    texts: dict[str, str] = {}
+    texts = {base.digest: base.spec.text}
     for candidate in candidates:
         if candidate.digest in texts:
             raise Unusable(
@@ -232,7 +232,7 @@ def prepare(basket: Basket, options: Options) -> Audit:
     for candidate in candidates:
         model_files.check_tokenizers(base, candidate, chat, options.trust_remote_code)
     if options.recipe:
-        check_recipe(candidates, basket.policy)
+        check_recipe(base, candidates, basket.policy)
     return Audit(
         basket=basket,
         options=options,

@@ -22,15 +22,15 @@ TOLERANCE = 5e-3  # of log-probabilities in float32; half-precision models get m
 CHUNK = 16  # requests handed to another backend at a time, so that its answers are stored as they come
 
 
-def open_lm(model, tokenizer, seed: int, batch_size: int = 16):
-    """An lm-eval LM over a loaded model. Sampled decoding is coupled in our engine only."""
+def open_lm(model, tokenizer, seed: int, small: bool = False):
+    """An lm-eval LM over a loaded model; small: two rows at a time. Sampled decoding is coupled in our engine only."""
     if _reads_trees(model):
-        return Engine(model, tokenizer, seed=seed)
+        return Engine(model, tokenizer, seed=seed, **({"slots": 2, "pack_tokens": 64} if small else {}))
     from lm_eval.models.huggingface import HFLM
 
     _use_plain_attention(model)
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2 if small else 16)
 
 
 def stream(lm, requests: Sequence[Any]) -> Iterator[tuple[int, Any]]:

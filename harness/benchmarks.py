@@ -131,6 +131,8 @@ class LoadedBenchmark:
         """Of an item's requests, the one for the likelihood of its gold solution or right choice; None without one."""
         if self.benchmark.gold is not None:
             return requests[-1]
+        if self.output_type == "loglikelihood":
+            return requests[0]
         if self.output_type != "multiple_choice":
             return None
         return requests[_gold_choices(self.tasks[item.stratum], item.doc)[0]]
@@ -160,7 +162,9 @@ class LoadedBenchmark:
         if self.output_type == "multiple_choice":
             metrics[CHOICE_PROB] = _choice_probability(task, item.doc, responses)
         if self.output_type == "generate_until":
-            limit = (task.config.generation_kwargs or {}).get("max_gen_toks")
+            from lm_eval.models.utils import normalize_gen_kwargs
+
+            limit = normalize_gen_kwargs(dict(task.config.generation_kwargs or {}))["max_gen_toks"]
             metrics |= faults(responses[0], count_tokens(responses[0]), limit)
         return metrics
 

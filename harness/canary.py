@@ -4,7 +4,7 @@ repeat    the base answers a few items again, in other batches and another order
 damaged   the base with its layers in reverse order must be found to have regressed
 effect    an adapter must change some logit of its base (see `evaluate.adapter_effect`)
 
-A canary depends on the base, the benchmarks and the engine alone, so it runs once for them and is remembered.
+A canary depends on the base, the benchmarks, the packages and the device alone; one that passed for them is remembered.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from typing import Any
 
 from harness.backends import open_lm, stream
@@ -20,6 +21,7 @@ from harness.benchmarks import Item, LoadedBenchmark
 from harness.compare import compare
 from harness.early import in_order
 from harness.evaluate import cell_of, fill
+from harness.fingerprint import digest_of
 from harness.models import CheckedModel, LoadedModels
 from harness.specs import Policy
 from harness.store import Score, Store
@@ -27,38 +29,45 @@ from harness.verdict import REGRESSED, judge
 
 REPEATED = 4  # items a benchmark
 DAMAGED = 30  # items
-SAME = 1e-3  # of a probability; what is right or wrong must not change at all
+SAME = {True: 1e-3, False: 2e-2}  # of a probability, in float32 or less; what is right or wrong must not change at all
 MARGIN = 0.05  # that the damaged base must be shown to have lost
+
+CanaryCell = tuple[LoadedBenchmark, int, Sequence[Item]]  # with its seed, and the items that are judged
 
 
 class CanaryFailed(RuntimeError):
     """The instrument itself is broken, so whatever it says of the candidate means nothing."""
 
 
-def repeat(
-    base: CheckedModel, benchmarks: Sequence[tuple[LoadedBenchmark, int]], store: Store, models: LoadedModels
-) -> dict[str, Any]:
-    """Base against base on a few items of each benchmark and a seed of it; `CanaryFailed` at the first flip."""
-    checked = 0
-    for benchmark, seed in benchmarks:
-        items = in_order(benchmark.items)[:REPEATED]
+def repeat(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models: LoadedModels) -> dict[str, Any]:
+    """Base against base on a few items of each benchmark, whose cell was filled in full batches.
+
+    Raises `CanaryFailed` at the first flip.
+    """
+    for benchmark, seed, judged in cells:
         cell = cell_of(base, benchmark, seed, models)
-        key = f"canary/repeat/{cell.key}"
+        key = f"canary/repeat/{cell.key}/{_instrument(models)}"
         if not store.note(key):
-            fill(base, benchmark, seed, store, models, items)
+            fill(base, benchmark, seed, store, models, judged)
             stored = store.get(cell)
-            for item, metrics in _again(base, benchmark, seed, models, items):
-                _same(benchmark.name, item, stored[item.id].metrics, metrics)
+            for item, metrics in _again(base, benchmark, seed, models, in_order(judged)[:REPEATED]):
+                _same(benchmark.name, item, stored[item.id].metrics, metrics, SAME[models.dtype == "float32"])
             store.put_note(key, True)
-        checked += len(items)
-    return {"name": "repeat", "items": checked, "flips": 0}
+    return {"name": "repeat", "items": sum(min(REPEATED, len(judged)) for *_, judged in cells), "flips": 0}
+
+
+def _instrument(models: LoadedModels) -> str:
+    """Digest of what computes the scores: the packages and the device."""
+    import torch
+
+    device = torch.cuda.get_device_name(models.device) if models.device.startswith("cuda") else "cpu"
+    return digest_of([device, *(version(name) for name in ("torch", "transformers", "peft", "lm_eval"))])[:12]
 
 
 def _again(base, benchmark, seed, models, items) -> Iterator[tuple[Item, dict[str, float]]]:
-    """The items' metrics with two rows at a time, from the last to the first."""
-    items = list(reversed(items))
+    """The items' metrics, read and written with two rows at a time."""
     with models.active(base) as loaded:
-        lm = open_lm(loaded, models.tokenizer(base), seed, batch_size=2)
+        lm = open_lm(loaded, models.tokenizer(base), seed, small=True)
         requests = [benchmark.requests(item, seed, lm.apply_chat_template) for item in items]
         flat = [(n, k) for n, made in enumerate(requests) for k in range(len(made))]
         answers: dict[tuple[int, int], Any] = {}
@@ -69,27 +78,25 @@ def _again(base, benchmark, seed, models, items) -> Iterator[tuple[Item, dict[st
             yield item, benchmark.score(item, requests[n], responses, lambda text: len(lm.tok_encode(text)))
 
 
-def _same(name: str, item: Item, first: dict[str, float], second: dict[str, float]) -> None:
+def _same(name: str, item: Item, first: dict[str, float], second: dict[str, float], tolerance: float) -> None:
     for metric, value in first.items():
-        if abs(value - second[metric]) > SAME:
+        if abs(value - second[metric]) > tolerance:
             raise CanaryFailed(
                 f"canary 'repeat': the base against itself flips on item {item.id} of {name} ({metric} {value:g}, then"
                 f" {second[metric]:g} in another batch); use --dtype float32, or find what is not deterministic."
             )
 
 
-def damaged(
-    base: CheckedModel, benchmarks: Sequence[tuple[LoadedBenchmark, int]], store: Store, models: LoadedModels
-) -> dict[str, Any]:
+def damaged(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models: LoadedModels) -> dict[str, Any]:
     """The base against itself with reversed layers, by the probability of reference texts; must be REGRESSED.
 
     On the benchmark with the shortest prompts.
     """
-    benchmark, seed = min(benchmarks, key=lambda pair: _prompt_length(pair[0]))
+    benchmark, seed, judged = min(cells, key=lambda cell: _prompt_length(cell[0]))
     cell = cell_of(base, benchmark, seed, models)
-    key = f"canary/damaged/{cell.key}"
+    key = f"canary/damaged/{cell.key}/{_instrument(models)}"
     if (known := store.note(key)) is None:
-        items = in_order(benchmark.items)[:DAMAGED]
+        items = in_order(judged)[:DAMAGED]
         references = _references(base, benchmark, seed, store, models, items)
         with models.active(base) as loaded:
             whole = _probabilities(loaded, base, benchmark, seed, models, references)
@@ -101,13 +108,13 @@ def damaged(
         found = compare(benchmark.name, "probability", [(i.id, i.stratum) for i in items], *sides)
         known = asdict(replace(judge(found, MARGIN, 0.0, Policy()), seeds=()))
         known = {k: known[k] for k in ("base", "candidate", "change", "low", "high", "items", "verdict")}
-        store.put_note(key, known)
     if known["verdict"] != REGRESSED:
         raise CanaryFailed(
             f"canary 'damaged': the base with its layers reversed is {known['verdict']} on {benchmark.name}"
             f" (probability of the reference {known['base']:.3f}, damaged {known['candidate']:.3f}); the gate would not"
             " see a broken model."
         )
+    store.put_note(key, known)
     return {"name": "damaged", "benchmark": benchmark.name, **known}
 
 

@@ -106,7 +106,7 @@ def format_losses(strict: Comparison, lenient: Comparison) -> dict[str, int]:
     capability: lost under both readings; format: lost under the strict one alone.
     """
     lost = strict.change.mean(axis=1) < 0
-    kept = lenient.change.mean(axis=1) >= 0
+    kept = (lenient.change.mean(axis=1) >= 0) & (lenient.candidate.mean(axis=1) > 0)
     return {"capability": int((lost & ~kept).sum()), "format": int((lost & kept).sum())}
 
 

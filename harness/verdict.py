@@ -77,28 +77,34 @@ def judge(comparison: Comparison, margin: float, floor: float, policy: Policy) -
 def judge_early(comparison: Comparison, planned: int, margin: float, floor: float, policy: Policy) -> Verdict:
     """Verdict on the items seen so far, in the order in which they were drawn; valid whenever one stops.
 
-    planned: items of the whole benchmark. About the benchmark's own mean, or that of the population, as the policy
-    says; in both cases under these seeds.
+    planned: items of the whole benchmark. About the mean of these items, or that of the population, as the policy says;
+    in both cases under these seeds. The base itself must be shown to be above the floor by more than the margin.
     """
     change = comparison.change.mean(axis=1)
     population = planned if policy.estimand == "benchmark" else None
     bound = stats.betting_bounds(change, policy.alpha, population)
-    _, side = stats.stopping_time(change, margin, policy.alpha, population)
-    evidence = stats.betting_evalues(change, margin, "REGRESSED", population).max()
-    verdict = _verdict(comparison, bound, margin, floor, float(min(1.0, 1 / evidence)) if evidence > 0 else 1.0)
-    if not _on_the_floor(verdict):
-        kind = side or INCONCLUSIVE
-        words = {PASS: "the loss is below", REGRESSED: "the loss is above"}.get(
-            kind, "it is not shown whether the loss is below"
-        )
-        about = "of the full benchmark" if population else "of the population"
-        reason = (
-            f"{words} {points(margin)} points: change {interval(bound)}, {about}, after {len(change)} of {planned}"
-            " items"
-        )
-        verdict = replace(verdict, verdict=kind, reason=reason)
-    reach = abs(bound.estimate - bound.low)
-    return replace(verdict, planned=planned, detectable=min(1.0, reach))
+    verdict = _verdict(comparison, bound, margin, floor, 1.0)
+    verdict = replace(verdict, planned=planned, detectable=min(1.0, bound.estimate - bound.low))
+    if _on_the_floor(verdict):
+        return verdict
+    side, pvalue = None, 1.0
+    room = np.maximum(comparison.base.mean(axis=1) - floor - margin, -1.0)
+    if stats.betting_bounds(room, policy.alpha, population).low > 0:
+        _, side = stats.stopping_time(change, margin, policy.alpha, population)
+        evidence = stats.betting_evalues(change, margin, "REGRESSED", population).max()
+        pvalue = float(1 / max(1.0, evidence))
+    reason = _early_reason(side, bound, margin, len(change), planned, population is not None)
+    if side is None and len(change) == planned:
+        reason = f"{reason}; {_what_would_decide(change[:, None], abs(bound.estimate + margin), policy)}"
+    return replace(verdict, pvalue=pvalue, verdict=side or INCONCLUSIVE, reason=reason)
+
+
+def _early_reason(side: str | None, bound, margin: float, seen: int, planned: int, finite: bool) -> str:
+    words = {PASS: "the loss is below", REGRESSED: "the loss is above", None: "it is not shown yet on which side of"}[
+        side
+    ]
+    about = f"all {planned} items" if finite else "the population of such items"
+    return f"{words} {points(margin)} points: change {interval(bound)}, for {about}, after {seen} of them"
 
 
 def judge_recipe(comparisons: Sequence[Comparison], margin: float, floor: float, policy: Policy) -> Verdict:
@@ -118,7 +124,11 @@ def judge_recipe(comparisons: Sequence[Comparison], margin: float, floor: float,
     pvalue = stats.smallest_level(lambda alpha: stats.crossed_recipe(change, alpha).high < -margin)
     verdict = _verdict(mean, bound, margin, floor, pvalue)
     if not _on_the_floor(verdict):
-        verdict = replace(verdict, reason=f"{verdict.reason}; about the recipe, from {len(comparisons)} training runs")
+        about = f"about the recipe, from {len(comparisons)} training runs"
+        if verdict.verdict == INCONCLUSIVE:
+            needed = _what_would_decide(mean.change, abs(bound.estimate + margin), policy)
+            about = f"{about}; {needed}, or more training runs"
+        verdict = replace(verdict, reason=f"{verdict.reason}; {about}")
     return replace(verdict, detectable=_detectable(bound, change.shape[1], policy))
 
 

@@ -43,7 +43,7 @@ def test_equal_models_pass_long_before_the_end():
     found = judge_early(shuffled(1000, 0, 0, 250), 1000, 0.03, 0.0, Policy())
     assert (found.verdict, found.items, found.planned) == ("PASS", 250, 1000)
     assert found.low > -0.03
-    assert "of the full benchmark, after 250 of 1000 items" in found.reason
+    assert "for all 1000 items, after 250 of them" in found.reason
 
 
 def test_a_large_loss_is_found_long_before_the_end():
@@ -67,3 +67,17 @@ def test_the_whole_benchmark_is_its_own_certainty_and_no_sample_is():
 def test_a_base_on_the_floor_is_never_passed_early():
     base = np.zeros(400)
     assert judge_early(comparison(base, base), 1000, 0.03, 0.0, Policy()).verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.025])
+def test_a_base_that_looks_better_for_a_while_is_not_passed_either(rate):
+    """At 2.5% right and a margin of 3 points some looks see more than 3% right; none of them may end it."""
+    for seed in range(20):
+        base = np.random.default_rng(seed).permutation(np.arange(1000) < 1000 * rate)
+        for seen in range(100, 1001, 100):
+            found = judge_early(comparison(base[:seen], base[:seen]), 1000, 0.03, 0.0, Policy())
+            assert found.verdict == "INCONCLUSIVE", (seed, seen)
+
+
+def test_a_margin_of_everything_is_never_passed_early():
+    assert judge_early(shuffled(1000, 0, 0, 300), 1000, 1.0, 0.0, Policy()).verdict == "INCONCLUSIVE"

@@ -134,7 +134,7 @@ def test_stopping_early_saves_items_and_ends_at_the_same_one_again(tmp_path, tau
     assert done.returncode == 1, done.stdout
     assert row["verdict"] == "REGRESSED"
     assert row["items"] < row["planned"] == 400
-    assert "of the full benchmark" in row["reason"]
+    assert "for all 400 items" in row["reason"]
     assert (
         f"stopped early: {verdict['items']['evaluated']} of {verdict['items']['planned']} scores needed" in done.stdout
     )
@@ -195,7 +195,7 @@ BAD_INPUT = {
     "no such basket": (("{base}",), ("--basket", "nowhere.toml"), "does not exist"),
     "no candidate": ((), (), "no candidate to judge"),
     "one run of a recipe": (("{base}",), ("--recipe",), "--recipe judges several training runs together"),
-    "one run twice": (("{base}", "{base}"), ("--recipe",), "are the same model"),
+    "an untrained run": (("{base}", "{base}"), ("--recipe",), "are the same model"),
     "unknown backend": (("{base}",), ("--backend", "abacus"), "--backend abacus is unknown"),
 }
 

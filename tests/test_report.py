@@ -48,6 +48,7 @@ def document(rows, decision: str, status: int, worst: str | None = None) -> dict
         "decision": decision,
         "exit": status,
         "largest_regression": worst,
+        "largest_regression_of": "m",
     }
 
 

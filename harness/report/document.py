@@ -30,6 +30,7 @@ def build(audit: Audit) -> dict[str, Any]:
     verdicts = [v for _, v in judged]
     decision, status = decide(verdicts)
     worst = largest_regression(verdicts)
+    about = next((audit.subjects[n] for n, v in judged if v is worst), None)
     return {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -46,6 +47,7 @@ def build(audit: Audit) -> dict[str, Any]:
         "benchmarks": _benchmarks(audit, judged),
         "training_runs": _training_runs(audit, names),
         "largest_regression": worst.name if worst else None,
+        "largest_regression_of": about,
         "joint_power": (1 - audit.policy.alpha) ** len(names),
         "items": rows.saved(audit, names),
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
@@ -55,13 +57,12 @@ def build(audit: Audit) -> dict[str, Any]:
 def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
     """The rows that decide: one a benchmark and candidate, or one a benchmark for a recipe."""
     found = []
-    for subject, text in enumerate(audit.subjects):
-        verdicts = [v for n, v in judged if n == subject]
-        for verdict, pvalue in zip(verdicts, adjusted(verdicts, audit.policy), strict=True):
-            row = rows.verdict_row(audit, text, verdict, pvalue)
-            if not audit.options.recipe:
-                row |= rows.evidence_row(audit, audit.candidates[subject], verdict)
-            found.append(row)
+    pvalues = adjusted([v for _, v in judged], audit.policy)
+    for (subject, verdict), pvalue in zip(judged, pvalues, strict=True):
+        row = rows.verdict_row(audit, audit.subjects[subject], verdict, pvalue)
+        if not audit.options.recipe:
+            row |= rows.evidence_row(audit, audit.candidates[subject], verdict)
+        found.append(row)
     return found
 
 

@@ -52,7 +52,7 @@ def _policy(audit) -> str:
     policy, skills = audit.policy, len(audit.basket.skills)
     stopping = "every item is evaluated"
     if policy.stopping == "early":
-        about = "the full benchmarks" if policy.estimand == "benchmark" else "the population of items"
+        about = "the basket's own items" if policy.estimand == "benchmark" else "the population of such items"
         stopping = f"stops early, looking every {policy.batch} items; verdicts are about {about}"
     joint = points((1 - policy.alpha) ** skills)
     subject = f"; one recipe of {len(audit.candidates)} training runs" if audit.options.recipe else ""
@@ -139,7 +139,8 @@ def decision_line(document: dict[str, Any]) -> str:
         ]
         why = "; ".join(parts)
         if worst := document["largest_regression"]:
-            row = min((r for r in rows if r["name"] == worst), key=lambda r: r["change"])
+            row = next(r for r in rows if (r["name"], r["model"]) == (worst, document["largest_regression_of"]))
+            worst = f"{worst} of {row['model']}" if len(document["candidates"]) > 1 else worst
             why += f"; largest regression: {worst} {signed(row['change'] / 100)} points{_evidence(row)}"
     return f"{document['decision']} (exit {document['exit']}): {why}"
 

@@ -10,16 +10,16 @@ from harness.report.terminal import decision_line
 pytestmark = pytest.mark.forgetting
 
 
-def test_canary(canary, audit):
-    """The instrument works: equal models do not differ, a damaged one regresses, an adapter acts."""
-    assert audit.canary(canary)["name"] == canary
-
-
 def test_evaluation(evaluate, cell, audit):
     """Every model answers every item that is judged, under every seed."""
     side, benchmark, seed = cell
     scores = evaluate(side, benchmark, seed)
     assert len(scores) == len(audit.items(benchmark))
+
+
+def test_canary(canary, audit):
+    """The instrument works: equal models do not differ, a damaged one regresses, an adapter acts."""
+    assert audit.canary(canary)["name"] == canary
 
 
 def test_regression(verdict):
