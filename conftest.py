@@ -133,7 +133,7 @@ def _basket(config) -> Basket:
     seeds = None
     if config.option.seeds is not None:
         words = [word for word in config.option.seeds.split(",") if word.strip()]
-        if not all(word.strip().isdigit() for word in words):
+        if not all(word.strip().isdecimal() for word in words):
             raise Unusable(f"--seeds {config.option.seeds} are no whole numbers; write as in --seeds 0,1,2.")
         seeds = check_seeds([int(word) for word in words], "--seeds")
     return with_options(load_basket(config.option.basket), seeds, margins, config.option.stop_early)
@@ -178,6 +178,8 @@ def pytest_sessionstart(session):
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
+    for name in ("verdict.json", "scores.jsonl"):  # what an earlier run left would outlive one that breaks
+        (audit.options.out / name).unlink(missing_ok=True)
     from harness.report.progress import Watcher
 
     with _visible(config):

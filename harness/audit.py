@@ -221,6 +221,8 @@ def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
     if options.backend != "hf":
         raise Unusable(f"--backend {options.backend} is unknown; write --backend hf.")
+    if options.out.exists() and not options.out.is_dir():
+        raise Unusable(f"--out {options.out} is a file; name a directory.")
     device = model_files.pick_device(options.device)
     dtype = model_files.pick_dtype(options.dtype, device)
     specs = [parse_model(text) for text in (options.base, *options.candidates)]

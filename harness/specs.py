@@ -266,6 +266,8 @@ def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
     for key in ("temperature", "floor"):
         if not math.isfinite(row.get(key, 0)):
             raise Unusable(f"{where}: {key} = {row[key]} is no number; write a finite one.")
+    if not 0 <= row.get("floor", 0) < 100:
+        raise Unusable(f"{where}: floor = {row['floor']} is no score of guessing; write points from 0 to below 100.")
     for key in ("metric", "gold"):
         if row.get(key) == "":
             raise Unusable(f"{where}: {key} is empty; write a text or leave it out.")

@@ -48,7 +48,9 @@ def evidence_row(audit: Audit, candidate: CheckedModel, verdict: Verdict) -> dic
         "clustered": wide and _points(wide),
         "groups": _groups(audit, comparison, name),
         "format": _format(audit, candidate, name, metrics),
-        "others": {m: in_points(audit.comparison(candidate, name, m), alpha) for m in metrics - {comparison.metric}},
+        "others": {
+            m: in_points(audit.comparison(candidate, name, m), alpha) for m in sorted(metrics - {comparison.metric})
+        },
     }
 
 
