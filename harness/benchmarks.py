@@ -22,8 +22,10 @@ from harness.specs import Basket, Benchmark, Unusable
 from harness.tasks import (
     build_tasks,
     compile_templates_once,
+    decoding,
     definition_of,
     parts_of,
+    right_choices,
     seed_fewshot,
     shots_drawn,
     task_manager,
@@ -62,14 +64,25 @@ class LoadedBenchmark:
                 "tasks": {name: definition_of(task) for name, task in tasks.items()},
             }
         )
+        self._check()
 
     @property
     def name(self) -> str:
         return self.benchmark.name
 
+    @property
+    def temperature(self) -> float:
+        """Of what is written: the basket's, or the tasks' own where the basket says 0; 0 if nothing is written."""
+        if self.output_type != "generate_until":
+            return 0.0
+        return max(decoding(task).get("temperature") or 0.0 for task in self.tasks.values())
+
     def effective_seeds(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        """The seeds that are replicates: all with sampling, else the first of those that give the same prompts."""
-        if self.benchmark.temperature > 0:
+        """The seeds that are replicates of the deciding metric.
+
+        All if it is read from sampled texts; else the first of those that give the same prompts.
+        """
+        if self.temperature > 0 and self.benchmark.metric != GOLD_PROB:
             return tuple(seeds)
         first: dict[Any, int] = {}
         for seed in seeds:
@@ -110,22 +123,32 @@ class LoadedBenchmark:
 
     def _gold_request(self, item: Item, context: str, task):
         from lm_eval.api.instance import Instance
+
+        delimiter = "" if self.benchmark.chat else task.config.target_delimiter
+        return Instance(
+            "loglikelihood",
+            item.doc,
+            (context, delimiter + self._gold_text(item)),
+            len(task.config.task),
+            metadata=(item.stratum, item.id, 1),
+        )
+
+    def _gold_text(self, item: Item) -> str:
         from lm_eval.utils import apply_template
 
-        gold = apply_template(self.benchmark.gold, item.doc).strip()
+        try:
+            gold = apply_template(self.benchmark.gold, item.doc).strip()
+        except Exception as error:  # a template may call anything
+            raise Unusable(
+                f"benchmark '{self.name}': its gold template fails on item {item.id} ({error}); correct it in the"
+                " basket."
+            ) from None
         if not gold:
             raise Unusable(
                 f"benchmark '{self.name}': its gold template gives no text for item {item.id}; correct it in the"
                 " basket."
             )
-        delimiter = "" if self.benchmark.chat else task.config.target_delimiter
-        return Instance(
-            "loglikelihood",
-            item.doc,
-            (context, delimiter + gold),
-            len(task.config.task),
-            metadata=(item.stratum, item.id, 1),
-        )
+        return gold
 
     def reference_request(self, item: Item, requests: list[Any]):
         """Of an item's requests, the one for the likelihood of its gold solution or right choice; None without one."""
@@ -135,7 +158,8 @@ class LoadedBenchmark:
             return requests[0]
         if self.output_type != "multiple_choice":
             return None
-        return requests[_gold_choices(self.tasks[item.stratum], item.doc)[0]]
+        gold = right_choices(self.tasks[item.stratum], item.doc)
+        return requests[gold[0]] if gold else None
 
     def score(
         self, item: Item, requests: list[Any], responses: list[Any], count_tokens: Callable[[str], int] = len
@@ -159,21 +183,62 @@ class LoadedBenchmark:
             results = task.process_results(item.doc, [r.filtered_resps[filter_name] for r in requests])
             suffix = "" if filter_name == "none" else f",{filter_name}"
             metrics |= {name + suffix: _number(value) for name, value in results.items() if _number(value) is not None}
-        if self.output_type == "multiple_choice":
-            metrics[CHOICE_PROB] = _choice_probability(task, item.doc, responses)
+        if self.output_type == "multiple_choice" and (gold := right_choices(task, item.doc)):
+            choices = len(task.doc_to_choice(item.doc))
+            metrics[CHOICE_PROB] = _choice_probability([response[0] for response in responses[:choices]], gold)
         if self.output_type == "generate_until":
-            from lm_eval.models.utils import normalize_gen_kwargs
-
-            limit = normalize_gen_kwargs(dict(task.config.generation_kwargs or {}))["max_gen_toks"]
-            metrics |= faults(responses[0], count_tokens(responses[0]), limit)
+            metrics |= faults(responses[0], count_tokens(responses[0]), decoding(task)["max_gen_toks"])
         return metrics
+
+    def _check(self) -> None:
+        """Raises `Unusable` for what the basket asks of the tasks and their documents cannot give."""
+        firsts = {item.stratum: item for item in reversed(self.items)}
+        for name in firsts if self.benchmark.gold is not None else ():
+            if self.tasks[name].multiple_input:
+                raise Unusable(
+                    f"benchmark '{self.name}': task {name} has a prompt for each choice, so gold has none to follow;"
+                    " leave it out."
+                )
+        for item in self.items:
+            if self.benchmark.gold is not None:
+                self._gold_text(item)
+            if self.benchmark.metric == CHOICE_PROB and self.output_type == "multiple_choice":
+                self._check_right_choice(item)
+        for item in firsts.values():
+            if (metrics := self._rehearsed(item)) is not None:
+                self.check_metric(metrics, item)
+
+    def _check_right_choice(self, item: Item) -> None:
+        if not right_choices(self.tasks[item.stratum], item.doc):
+            raise Unusable(
+                f"benchmark '{self.name}': item {item.id} has no right choice, so it has no {CHOICE_PROB}; name another"
+                " metric, or documents with answers."
+            )
+
+    def _rehearsed(self, item: Item) -> dict[str, float] | None:
+        """The metrics of made-up responses, for which no model is needed; None where the scorer does not take them."""
+        made_up = {"loglikelihood": (-1.0, False), "generate_until": ""}
+        try:
+            requests = self.requests(item, 0, lambda messages, **_: str(messages))
+            return self.score(item, requests, [made_up[request.request_type] for request in requests])
+        except Exception:  # a task's scorer may ask for more than this; the first real response is checked again
+            return None
+
+    def check_room(self, positions: int | None) -> None:
+        """Raises `Unusable` where an answer may fill all of a model's positions; None: it names no limit."""
+        for name, task in self.tasks.items() if self.output_type == "generate_until" else ():
+            if (limit := decoding(task)["max_gen_toks"]) >= (positions or math.inf):
+                raise Unusable(
+                    f"benchmark '{self.name}': an answer of task {name} may have {limit} tokens and the model"
+                    f" {positions} positions in all; set a smaller max_gen_toks in the basket."
+                )
 
     def check_metric(self, metrics: dict[str, float], item: Item) -> None:
         """Raises `Unusable` where the basket decides by a metric that the task does not give."""
         metric = self.benchmark.metric
         if metric not in metrics:
             raise Unusable(
-                f"benchmark '{self.name}' has no metric '{metric}'; task {item.stratum} gives"
+                f"benchmark '{self.name}' has no metric '{metric}'; name one that task {item.stratum} gives:"
                 f" {', '.join(sorted(metrics))}."
             )
         if not 0 <= metrics[metric] <= 1:
@@ -184,7 +249,7 @@ class LoadedBenchmark:
 
 
 def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
-    """Loads every benchmark of a basket; `Unusable` for unknown tasks, missing documents and too few items."""
+    """Loads every benchmark of a basket; `Unusable` for whatever it asks that tasks or documents cannot give."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -241,15 +306,7 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _choice_probability(task, doc, responses) -> float:
-    logs = [response[0] for response in responses[: len(task.doc_to_choice(doc))]]
+def _choice_probability(logs: Sequence[float], gold: Sequence[int]) -> float:
     top = max(logs)
     weights = [math.exp(value - top) for value in logs]
-    return sum(weights[g] for g in _gold_choices(task, doc)) / sum(weights)
-
-
-def _gold_choices(task, doc) -> list[int]:
-    """Places of the right choices, which a task may name by text or place, one or several."""
-    gold = task.doc_to_target(doc)
-    gold = task.doc_to_choice(doc).index(gold) if isinstance(gold, str) else gold
-    return gold if isinstance(gold, list) else [gold]
+    return sum(weights[g] for g in gold) / sum(weights)

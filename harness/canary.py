@@ -1,7 +1,7 @@
 """Canaries: an audit whose instrument does not work ends with an error, not with a verdict.
 
 repeat    the base answers a few items again, in other batches and another order: nothing may flip
-damaged   the base with its layers in reverse order must be found to have regressed
+damaged   the base with its layers in reverse order must be found to have regressed, if it has anything to lose
 effect    an adapter must change some logit of its base (see `evaluate.adapter_effect`)
 
 A canary depends on the base, the benchmarks, the packages and the device alone; one that passed for them is remembered.
@@ -12,17 +12,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from harness.backends import open_lm, stream
 from harness.benchmarks import Item, LoadedBenchmark
+from harness.checkpoints import CheckedModel
 from harness.compare import compare
 from harness.early import in_order
 from harness.evaluate import cell_of, fill
 from harness.fingerprint import digest_of
-from harness.models import CheckedModel, LoadedModels
+from harness.models import LoadedModels
 from harness.specs import Policy
 from harness.store import Score, Store
 from harness.verdict import REGRESSED, judge
@@ -31,6 +32,9 @@ REPEATED = 4  # items a benchmark
 DAMAGED = 30  # items
 SAME = {True: 1e-3, False: 2e-2}  # of a probability, in float32 or less; what is right or wrong must not change at all
 MARGIN = 0.05  # that the damaged base must be shown to have lost
+# What the base must give a reference per byte to have that to lose. A model that knows nothing, for which all of 50,000
+# tokens are equal, still gives words of six bytes 0.16; the embedded one gives facts of chemistry 0.32.
+KNOWN = 0.2
 
 CanaryCell = tuple[LoadedBenchmark, int, Sequence[Item]]  # with its seed, and the items that are judged
 
@@ -90,32 +94,40 @@ def _same(name: str, item: Item, first: dict[str, float], second: dict[str, floa
 def damaged(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models: LoadedModels) -> dict[str, Any]:
     """The base against itself with reversed layers, by the probability of reference texts; must be REGRESSED.
 
-    On the benchmark with the shortest prompts.
+    On the benchmark with the shortest prompts of those whose references the base knows. The verdict is None, with a
+    reason, where it knows none: such a base is for the floor of each benchmark to judge.
     """
-    benchmark, seed, judged = min(cells, key=lambda cell: _prompt_length(cell[0]))
+    for benchmark, seed, judged in sorted(cells, key=lambda cell: _prompt_length(cell[0])):
+        key = f"canary/damaged/{cell_of(base, benchmark, seed, models).key}/{_instrument(models)}"
+        if (known := store.note(key)) is None:
+            known = _damage(base, benchmark, seed, in_order(judged)[:DAMAGED], store, models)
+            if known["verdict"] not in (REGRESSED, None):
+                raise CanaryFailed(
+                    f"canary 'damaged': the base with its layers reversed is {known['verdict']} on {benchmark.name}"
+                    f" (probability of the reference {known['base']:.3f}, damaged {known['candidate']:.3f}); the gate"
+                    " would not see a broken model."
+                )
+            store.put_note(key, known)
+        if known["verdict"] is not None:
+            return {"name": "damaged", "benchmark": benchmark.name, **known}
+    reason = f"the base gives the references of every benchmark less than {KNOWN:g} per byte, so it has nothing to lose"
+    return {"name": "damaged", "benchmark": None, "verdict": None, "reason": reason}
+
+
+def _damage(base, benchmark, seed, items, store, models) -> dict[str, Any]:
+    """What reversing the layers does on the items; verdict None where the base does not know their references."""
+    references = _references(base, benchmark, seed, store, models, items)
+    with models.active(base) as loaded:
+        whole = _probabilities(loaded, base, benchmark, seed, models, references)
+        if sum(whole.values()) < KNOWN * len(items):  # an item without a reference is none that the base knows
+            return {"verdict": None}
+        with reversed_layers(loaded):
+            broken = _probabilities(loaded, base, benchmark, seed, models, references)
     cell = cell_of(base, benchmark, seed, models)
-    key = f"canary/damaged/{cell.key}/{_instrument(models)}"
-    if (known := store.note(key)) is None:
-        items = in_order(judged)[:DAMAGED]
-        references = _references(base, benchmark, seed, store, models, items)
-        with models.active(base) as loaded:
-            whole = _probabilities(loaded, base, benchmark, seed, models, references)
-            with reversed_layers(loaded):
-                broken = _probabilities(loaded, base, benchmark, seed, models, references)
-        sides = [
-            {seed: {i: Score(cell, i, {"probability": p}, []) for i, p in side.items()}} for side in (whole, broken)
-        ]
-        found = compare(benchmark.name, "probability", [(i.id, i.stratum) for i in items], *sides)
-        known = asdict(replace(judge(found, MARGIN, 0.0, Policy()), seeds=()))
-        known = {k: known[k] for k in ("base", "candidate", "change", "low", "high", "items", "verdict")}
-    if known["verdict"] != REGRESSED:
-        raise CanaryFailed(
-            f"canary 'damaged': the base with its layers reversed is {known['verdict']} on {benchmark.name}"
-            f" (probability of the reference {known['base']:.3f}, damaged {known['candidate']:.3f}); the gate would not"
-            " see a broken model."
-        )
-    store.put_note(key, known)
-    return {"name": "damaged", "benchmark": benchmark.name, **known}
+    sides = [{seed: {i: Score(cell, i, {"probability": p}, []) for i, p in side.items()}} for side in (whole, broken)]
+    paired = [(item.id, item.stratum) for item, _ in references.values()]
+    found = asdict(judge(compare(benchmark.name, "probability", paired, *sides), MARGIN, 0.0, Policy()))
+    return {k: found[k] for k in ("base", "candidate", "change", "low", "high", "items", "verdict")}
 
 
 def _prompt_length(benchmark: LoadedBenchmark) -> int:
@@ -124,7 +136,10 @@ def _prompt_length(benchmark: LoadedBenchmark) -> int:
 
 
 def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[Item, Any]]:
-    """Item id -> (item, the request for its reference text): gold solution, right choice, or the base's own answer."""
+    """Item id -> (item, the request for its reference text): gold solution, right choice, or the base's own answer.
+
+    Items whose documents name no right choice are left out.
+    """
     from lm_eval.api.instance import Instance
 
     fill(base, benchmark, seed, store, models, items)
@@ -134,6 +149,8 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
     for item in items:
         requests = benchmark.requests(item, seed, _template_of(template))
         request = benchmark.reference_request(item, requests)
+        if request is None and benchmark.output_type != "generate_until":
+            continue
         if request is None:
             answer = stored[item.id].responses[0] or " "
             request = Instance("loglikelihood", item.doc, (requests[0].args[0], answer), 0, metadata=("", item.id, 1))

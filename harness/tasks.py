@@ -13,7 +13,9 @@ import json
 import logging
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +80,33 @@ def _lm_eval_folders() -> dict[str, list[str]]:
 
 
 def build_tasks(benchmark: Benchmark, basket: Basket, manager) -> dict[str, Any]:
+    """The single tasks behind a benchmark, by name; `Unusable` for those that cannot be asked or judged together."""
     names = list(dict.fromkeys(_leaves(benchmark.task, manager, benchmark.name)))
-    return {name: _build_task(name, benchmark, basket, manager) for name in names}
+    tasks = {name: _build_task(name, benchmark, basket, manager) for name in names}
+    kinds = {name: task.OUTPUT_TYPE for name, task in tasks.items()}
+    for name, task in tasks.items():
+        if kinds[name] != kinds[names[0]]:
+            raise Unusable(
+                f"benchmark '{benchmark.name}': tasks {names[0]} ({kinds[names[0]]}) and {name} ({kinds[name]}) are of"
+                " different types; make them two benchmarks."
+            )
+        _check_shots(name, task, benchmark)
+    return tasks
+
+
+def _check_shots(name: str, task, benchmark: Benchmark) -> None:
+    """Asks lm-eval's sampler, as an exemplar must not be the item itself where both come from one split."""
+    wanted = task.config.num_fewshot or 0
+    own = task.fewshot_cfg.split == task.config.test_split
+    try:
+        if wanted:
+            task.sampler.sample(wanted, eval_doc=task.eval_docs[0] if own else None)
+    except (AttributeError, AssertionError, ValueError):  # no sampler at all; too few fixed ones; too small a pool
+        held = len(task.sampler.df) if hasattr(task, "sampler") else 0
+        raise Unusable(
+            f"benchmark '{benchmark.name}': fewshot = {wanted} is more than the {held} exemplars of task {name} allow;"
+            " lower fewshot in the basket."
+        ) from None
 
 
 def _leaves(name: str, manager, benchmark: str) -> list[str]:
@@ -158,22 +185,70 @@ def _build_task(name: str, benchmark: Benchmark, basket: Basket, manager):
     return task
 
 
+def decoding(task) -> dict[str, Any]:
+    """A task's generation settings as every lm-eval backend reads them: one name for each, temperature 0 if greedy."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    return normalize_gen_kwargs(dict(task.config.generation_kwargs or {}))
+
+
+def right_choices(task, doc: dict[str, Any]) -> list[int]:
+    """Places of the right choices, which a task may name by text or place, one or several; empty if it names none.
+
+    Where the choices are prompts that share their continuation (Winogrande), lm-eval has the place in doc_to_text.
+    """
+    choices = task.doc_to_choice(doc)
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    named = gold if isinstance(gold, list) else [gold]
+    places = [choices.index(g) if isinstance(g, str) and g in choices else g for g in named]
+    return [place for place in places if isinstance(place, Integral) and 0 <= place < len(choices)]
+
+
 def definition_of(task) -> dict[str, Any]:
-    """What a stored score depends on: the task's configuration, the source of its functions, the documents.
+    """What a stored score depends on: the task's configuration, the code around its functions, the documents.
 
     Documents count by their content, so where they came from (a hub, a wheel, a folder that moved) changes nothing.
     """
     origin = ("metadata", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs")
     config = {k: v for k, v in task.dump_config().items() if k not in origin}
-    functions = [v for v in vars(task.config).values() if inspect.isfunction(v) and v.__name__ != "<lambda>"]
-    sources = sorted({inspect.getsourcefile(f) for f in functions} - {None})
     shots = [getattr(task, "sampler", None) and [dict(d) for d in task.sampler.df]]
     return {
         "version": task.VERSION,
         "config": {k: v for k, v in config.items() if not callable(v) and " at 0x" not in str(v)},
-        "code": [hashlib.sha256(open(path, "rb").read()).hexdigest() for path in sources],
+        "code": _code(task),
         "documents": digest_of([[dict(doc) for doc in task.eval_docs], shots]),
     }
+
+
+def _code(task) -> list[str]:
+    """Digests of all Python files beside and below those of the task's functions, whose helpers they may be."""
+    from lm_eval.api.task import ConfigurableTask
+
+    own = [type(task)] if type(task) is not ConfigurableTask else []
+    sources = {inspect.getsourcefile(f) for f in _functions([*vars(task.config).values(), *own])}
+    files = set()
+    for folder in {Path(source).parent for source in sources if source}:
+        for path in folder.rglob("*.py"):
+            within = path.relative_to(folder)
+            if not any(part.startswith((".", "__pycache__")) for part in within.parts):
+                files.add((within.as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()))
+    return [digest for _, digest in sorted(files)]
+
+
+def _functions(value: Any) -> Iterator[Any]:
+    """The functions and classes in a configuration, which may lie deep (a metric, a sampler) or have bound arguments.
+
+    No lambdas: a task's own stand in a file with named functions, or in its configuration as text.
+    """
+    if isinstance(value, functools.partial):
+        yield from _functions(value.func)
+    elif inspect.isclass(value) or (inspect.isfunction(value) and value.__name__ != "<lambda>"):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _functions(part)
+    elif is_dataclass(value):
+        yield from _functions(vars(value))
 
 
 def shots_drawn(task, seed: int) -> Any:

@@ -12,20 +12,29 @@ LoRA: Hu et al. 2021, arXiv:2106.09685, by peft; training by trl.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import models
+from harness import checkpoints
 from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
+from harness.tokenizers import load_tokenizer
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. steps: optimizer steps of `batch` rows; rank, alpha, targets: LoRA's; max_length: in tokens."""
+    """How to train; `Unusable` if that is impossible.
+
+    steps: optimizer steps of `batch` rows; rank, alpha: LoRA's; targets: "all-linear", or names of linear layers with
+    commas between; max_length: in tokens, what is longer is cut.
+    """
 
     steps: int = 80
     batch: int = 16
@@ -36,22 +45,37 @@ class Settings:
     max_length: int = 256
     seed: int = 0
 
+    def __post_init__(self):
+        for name, least in {"steps": 1, "batch": 1, "rank": 1, "alpha": 1, "max_length": 1, "seed": 0}.items():
+            if not least <= (value := getattr(self, name)) < 2**32:
+                raise Unusable(
+                    f"--{name.replace('_', '-')} {value} is out of range; write a whole number from {least} to"
+                    f" {2**32 - 1}."
+                )
+        if not 0 < self.lr < math.inf:
+            raise Unusable(f"--lr {self.lr} is no learning rate; write a number above 0, as in --lr 1e-3.")
+
 
 def read_pairs(path: str | Path) -> list[dict[str, str]]:
     """JSONL -> rows of {"prompt", "response"}; `Unusable` names the first line that is not one."""
     path = Path(path)
     if not path.is_file():
         raise Unusable(f'data \'{path}\' does not exist; name a JSONL file of {{"prompt", "response"}} rows.')
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would split at U+2028 in a text, too
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"data '{path}' cannot be read ({error}); save it as UTF-8 text.") from None
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             pair = {key: row[key] for key in ("prompt", "response")}
-        except (json.JSONDecodeError, KeyError, TypeError):
+            "".join(pair.values()).encode()  # both are text, without halves of surrogate pairs
+        except (ValueError, KeyError, TypeError):
             pair = {}
-        if not all(isinstance(value, str) and value.strip() for value in pair.values()) or not pair:
+        if not pair or not all(value.strip() for value in pair.values()):
             raise Unusable(
                 f'{path.name} line {number} is no {{"prompt", "response"}} with text in both; correct or remove it.'
             )
@@ -61,20 +85,40 @@ def read_pairs(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
-def train(base: models.CheckedModel, data: str | Path, out: str | Path, settings: Settings = Settings()) -> Path:
-    """Trains an adapter of `base` on the rows of `data` and saves it to `out`, which must not hold one yet.
+def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, settings: Settings = Settings()) -> Path:
+    """Trains an adapter of `base` on the rows of `data` and saves it to `out`, which is new or empty.
 
-    Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`.
+    Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`, which is there once all is
+    done; how many rows are cut goes to stderr.
     """
-    out = Path(out)
-    if (out / "adapter_config.json").exists():
-        raise Unusable(f"'{out}' already holds an adapter; name another --out, or remove it.")
-    rows = read_pairs(data)
-    trainer = _trainer(base, rows, out, settings)
-    trainer.train()
-    trainer.model.save_pretrained(out)
-    _finish(base, data, out, settings)
+    out, rows = Path(out), read_pairs(data)
+    with _made_whole(out) as made:
+        trainer = _trainer(base, rows, made.parent, settings)
+        _say_what_is_cut(trainer, rows, settings.max_length)
+        trainer.train()
+        trainer.model.save_pretrained(made)
+        _finish(base, data, made, settings)
     return out
+
+
+@contextlib.contextmanager
+def _made_whole(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that takes its place at the end of the block, and is gone if the block breaks."""
+    target = out.resolve()
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            raise Unusable(f"'{out}' already holds files; name another --out, or remove it.")
+        if target.exists() and not target.is_dir():
+            raise Unusable(f"'{out}' is a file; name another --out.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise Unusable(f"--out '{out}' cannot be written ({error.strerror}); name another directory.") from None
+    with scratch as folder:
+        made = Path(folder) / target.name
+        made.mkdir()
+        yield made
+        made.rename(target)
 
 
 def _trainer(base, rows, out, settings):
@@ -88,7 +132,7 @@ def _trainer(base, rows, out, settings):
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, use_safetensors=True)
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = load_tokenizer(base)
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
@@ -107,11 +151,54 @@ def _trainer(base, rows, out, settings):
         data_seed=settings.seed,
         dataset_num_proc=None,
     )
-    lora = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=settings.targets, task_type="CAUSAL_LM"
-    )
+    targets = _targets(model, settings.targets)
+    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM")
     dataset = datasets.Dataset.from_list([_turns(row, tokenizer) for row in rows])
     return SFTTrainer(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora)
+
+
+def _targets(model, text: str) -> str | list[str]:
+    """What LoRA is put on, as peft wants it; `Unusable` names what is no linear layer of the model."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    if text == "all-linear":
+        return text
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    wanted = [name.strip() for name in text.split(",")]
+    unknown = [name for name in wanted if not any(f".{layer}".endswith(f".{name}") for layer in layers)]
+    if unknown:
+        known = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
+        raise Unusable(
+            f"--targets {text}: the model has no linear layer named '{unknown[0]}'; write all-linear, or some of"
+            f" {','.join(known)}."
+        )
+    return wanted
+
+
+def _say_what_is_cut(trainer, rows, max_length: int) -> None:
+    """trl cuts rows at `max_length` tokens and leaves out those that then hold nothing to be trained."""
+    left, tokenizer = len(trainer.train_dataset), trainer.processing_class
+    if not left:
+        raise Unusable(f"--max-length {max_length} leaves nothing of any answer to be trained; write a larger one.")
+    cut = sum(_length(_turns(row, tokenizer), tokenizer) > max_length for row in rows)
+    if cut:
+        print(
+            f"{cut} of {len(rows)} rows are longer than --max-length {max_length} and lose their end;"
+            f" {len(rows) - left} of them are left out, as nothing of their answer remains.",
+            file=sys.stderr,
+        )
+
+
+def _length(turns: dict, tokenizer) -> int:
+    """Tokens of a row with its answer, uncut."""
+    whole = turns["prompt"] + turns["completion"]
+    ids = (
+        tokenizer(whole).input_ids
+        if isinstance(whole, str)
+        else tokenizer.apply_chat_template(whole, return_dict=False)
+    )
+    return len(ids)
 
 
 def _turns(row: dict[str, str], tokenizer) -> dict:
@@ -130,11 +217,10 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = out / "adapter_model.safetensors"
-    save_file(
-        {name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()},
-        weights,
-        metadata={"format": "pt"},
-    )
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise Unusable(f"the training diverged to NaN or Inf at --lr {settings.lr}; write a smaller one.")
+    save_file(tensors, weights, metadata={"format": "pt"})
     config = json.loads((out / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = base.spec.location if base.spec.kind == "hub" else base.spec.text
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -143,12 +229,12 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
     given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *chosen]
     note = {
         "command": " ".join(["python -m recipes.sft", *given]),
-        "base_weights": models.weights_digest(base),
+        "base_weights": checkpoints.weights_digest(base),
         "data": file_digest(Path(data)),
         "settings": asdict(settings),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
     }
-    (out / models.NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
+    (out / checkpoints.NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 
@@ -171,8 +257,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
-        base = models.check(parse_model(given.base))
-        print(train(base, given.data, given.out, settings_of(arguments)))
+        settings = settings_of(arguments)
+        print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
     except Unusable as error:
         raise SystemExit(str(error)) from None
 
