@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.mark.expression import Expression
@@ -21,7 +22,7 @@ pytest_plugins = ["fixtures.gates"]
 
 QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
-CANARIES = ("effect", "repeat", "damaged")
+NOTHING_RAN = 5
 GATES = ("forgetting",)
 INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
@@ -29,7 +30,7 @@ NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception
 
 AUDIT = pytest.StashKey()
 WATCHER = pytest.StashKey()
-BROKEN = pytest.StashKey()
+RECORD = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +73,49 @@ def pytest_configure(config):
         config.stash[AUDIT] = _prepare(config)
     except Unusable as error:
         raise pytest.UsageError(str(error)) from None
+    config.stash[RECORD] = Record()
+    config.pluginmanager.register(config.stash[RECORD], "lethe-record")
+
+
+class Record:
+    """What the gate's tests reported, in this process or in xdist's workers; `status`: what the run ends with."""
+
+    def __init__(self):
+        self.failed, self.status = False, 0
+        self._properties: list[tuple[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report):
+        self.failed |= report.outcome == "failed"
+        if report.when == "teardown" or report.outcome == "failed":  # a test's properties stand in each of its reports
+            self._properties += report.user_properties
+
+    def pytest_collectreport(self, report):
+        self.failed |= report.outcome == "failed"
+
+    def all(self, name: str) -> list:
+        return [value for key, value in self._properties if key == name]
+
+    @property
+    def document(self) -> dict | None:
+        """verdict.json's content, if the decision was made."""
+        made = self.all("lethe_verdict")
+        return json.loads(made[-1]) if made else None
+
+    def settle(self, status: int, planned: int) -> None:
+        """pytest's own status and the number of verdicts that there must be -> the run's status."""
+        statuses, judged = self.all("lethe_status"), len(set(self.all("lethe_judged")))
+        if status not in (0, 1):
+            self.status = status
+        elif statuses:
+            self.status = max(statuses)
+        elif self.document is None or judged < planned:
+            self.status = 1 if "REGRESSED" in self.all("lethe_kind") else INCOMPLETE
+        else:
+            decided = self.document["exit"]
+            self.status = NO_VERDICT if decided == 0 and self.failed else decided
+            self.decided = self.status == decided
+
+    decided = False
 
 
 def gate_selected(config, gate: str) -> bool:
@@ -79,7 +123,10 @@ def gate_selected(config, gate: str) -> bool:
     expression = config.option.markexpr or ""
     if gate not in expression:
         return False
-    return Expression.compile(expression).evaluate(lambda name, **_: name == gate)
+    try:
+        return Expression.compile(expression).evaluate(lambda name, **_: name == gate)
+    except SyntaxError as error:
+        raise pytest.UsageError(f"-m '{expression}' is no marker expression ({error}); write -m {gate}.") from None
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -178,8 +225,7 @@ def pytest_sessionstart(session):
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
-    for name in ("verdict.json", "scores.jsonl"):  # what an earlier run left would outlive one that breaks
-        (audit.options.out / name).unlink(missing_ok=True)
+    _remove_verdict(audit)
     from harness.report.progress import Watcher
 
     with _visible(config):
@@ -197,6 +243,8 @@ def pytest_generate_tests(metafunc):
         ids = [f"{side}-{name}-seed{seed}" for side, name, seed in work]
         metafunc.parametrize("cell", work, ids=ids)
     if "canary" in metafunc.fixturenames:
+        from harness.audit import CANARIES
+
         metafunc.parametrize("canary", CANARIES)
     if "judged" in metafunc.fixturenames:
         pairs = [(n, b.name) for n in range(len(audit.subjects)) for b in audit.basket.skills]
@@ -224,62 +272,43 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if config.stash.get(AUDIT, None) is None:
-        return
-    from harness.report.terminal import verdict_lines
-
-    audit = config.stash[AUDIT]
-    document = _property(terminalreporter, "lethe_verdict")
-    terminalreporter.section("verdict")
-    if document is not None and config.stash.get(BROKEN, None) is None:
-        for line in verdict_lines(json.loads(document)):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"written to {audit.options.out}/verdict.json")
-        return
-    judged = len(set(_properties(terminalreporter, "lethe_judged")))
-    planned = len(audit.basket.skills) * len(audit.subjects)
-    errors = _properties(terminalreporter, "lethe_error")
-    why = f"the run broke: {errors[0]}" if errors else f"{judged} of {planned} benchmarks judged"
-    terminalreporter.write_line(
-        f"NO DECISION (exit {config.stash.get(BROKEN, INCOMPLETE)}): {why}; nothing may ship on this."
-    )
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     config = session.config
     if config.stash.get(WATCHER, None):
         config.stash[WATCHER].stop()
-    if config.stash.get(AUDIT, None) is None or _is_worker(config) or config.option.collectonly:
+    audit = config.stash.get(AUDIT, None)
+    if audit is None or _is_worker(config):
         return
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    if int(exitstatus) not in (0, 1):
-        return
-    if statuses := _properties(reporter, "lethe_status"):
-        config.stash[BROKEN] = session.exitstatus = max(statuses)
-        return
-    document = _property(reporter, "lethe_verdict")
-    failed = reporter.stats.get("failed", []) + reporter.stats.get("error", [])
-    planned = len(config.stash[AUDIT].basket.skills) * len(config.stash[AUDIT].subjects)
-    judged = _properties(reporter, "lethe_judged")
-    if document is None or len(set(judged)) < planned:
-        config.stash[BROKEN] = session.exitstatus = (
-            1 if "REGRESSED" in _properties(reporter, "lethe_kind") else INCOMPLETE
-        )
-        return
-    status = json.loads(document)["exit"]
-    if status == 0 and failed:
-        config.stash[BROKEN] = status = NO_VERDICT
-    session.exitstatus = status
+    record = config.stash[RECORD]
+    record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus), _planned(audit))
+    session.exitstatus = record.status
+    if not record.decided and not config.option.collectonly:
+        _remove_verdict(audit)
 
 
-def _properties(reporter, name: str) -> list:
-    """Values of a recorded property over all finished tests; they travel from xdist's workers, state does not."""
-    reports = [r for group in ("passed", "failed", "error") for r in reporter.stats.get(group, [])]
-    return [value for r in reports for key, value in getattr(r, "user_properties", []) if key == name]
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash.get(AUDIT, None) is None:
+        return
+    from harness.report.terminal import verdict_lines
+
+    audit, record = config.stash[AUDIT], config.stash[RECORD]
+    terminalreporter.section("verdict")
+    if record.decided:
+        for line in verdict_lines(record.document):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"written to {audit.options.out}/verdict.json")
+        return
+    judged, errors = len(set(record.all("lethe_judged"))), record.all("lethe_error")
+    why = f"the run broke: {errors[0]}" if errors else f"{judged} of {_planned(audit)} benchmarks judged"
+    terminalreporter.write_line(f"NO DECISION (exit {record.status}): {why}; nothing may ship on this.")
 
 
-def _property(reporter, name: str):
-    values = _properties(reporter, name)
-    return values[-1] if values else None
+def _planned(audit) -> int:
+    return len(audit.basket.skills) * len(audit.subjects)
+
+
+def _remove_verdict(audit) -> None:
+    """A file that says SHIP must not outlive a run that did not end so."""
+    for name in ("verdict.json", "scores.jsonl"):
+        (audit.options.out / name).unlink(missing_ok=True)

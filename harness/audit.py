@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from harness import canary
-from harness import models as model_files
 from harness.benchmarks import Item, LoadedBenchmark, load_benchmarks
+from harness.checkpoints import CheckedModel, check
 from harness.compare import Comparison, Unpaired, compare
 from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
-from harness.models import CheckedModel, LoadedModels
+from harness.models import LoadedModels, pick_device, pick_dtype
 from harness.specs import Basket, Policy, Unusable, parse_model
 from harness.store import Cell, Score, Store
+from harness.tokenizers import check_tokenizers
 from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
 
 CANARIES = ("effect", "repeat", "damaged")
@@ -217,22 +218,36 @@ def check_recipe(base: CheckedModel, candidates: Sequence[CheckedModel], policy:
         raise Unusable('--recipe needs every item of every run; leave --stop-early out and set stopping = "fixed".')
 
 
+def _check_out(out: Path) -> None:
+    """The reports are written at the end of the work, so that they can be is tried at its start."""
+    import tempfile
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise Unusable(f"--out {out} cannot be written ({error.strerror}); name another directory.") from None
+
+
 def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
     if options.backend != "hf":
         raise Unusable(f"--backend {options.backend} is unknown; write --backend hf.")
-    if options.out.exists() and not options.out.is_dir():
-        raise Unusable(f"--out {options.out} is a file; name a directory.")
-    device = model_files.pick_device(options.device)
-    dtype = model_files.pick_dtype(options.dtype, device)
+    _check_out(options.out)
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
     specs = [parse_model(text) for text in (options.base, *options.candidates)]
     if not options.candidates:
         raise Unusable("no candidate to judge; name one with --candidate SPEC.")
-    base = model_files.check(specs[0], None, options.trust_remote_code)
-    candidates = tuple(model_files.check(spec, base, options.trust_remote_code) for spec in specs[1:])
+    base = check(specs[0], None, options.trust_remote_code)
+    candidates = tuple(check(spec, base, options.trust_remote_code) for spec in specs[1:])
+    benchmarks = load_benchmarks(basket)
+    for benchmark in benchmarks.values():
+        benchmark.check_room(base.positions)
     chat = any(b.chat for b in basket.benchmarks)
     for candidate in candidates:
-        model_files.check_tokenizers(base, candidate, chat, options.trust_remote_code)
+        check_tokenizers(base, candidate, chat, options.trust_remote_code)
     if options.recipe:
         check_recipe(base, candidates, basket.policy)
     return Audit(
@@ -240,16 +255,7 @@ def prepare(basket: Basket, options: Options) -> Audit:
         options=options,
         base=base,
         candidates=candidates,
-        benchmarks=load_benchmarks(basket),
+        benchmarks=benchmarks,
         store=Store(options.store),
         models=LoadedModels(device, dtype, options.trust_remote_code),
     )
-
-
-def package_versions(
-    names: Sequence[str] = ("torch", "transformers", "peft", "lm_eval", "datasets", "numpy", "scipy"),
-) -> dict[str, Any]:
-    """Installed versions of what scores depend on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in names}

@@ -1,7 +1,8 @@
 """Which lm-eval `LM` answers the requests of a loaded model: our engine, or lm-eval's own Hugging Face backend.
 
-The engine needs attention that takes a mask of its own. Models that do without (sliding windows, state spaces) or
-whose attention is not in transformers' registry are recognised by their logits, and take lm-eval's backend.
+The engine needs attention of its own (`attention`). Models that do without (sliding windows, state spaces) or whose
+attention is not in transformers' registry are recognised by their logits, and take lm-eval's backend; so do those whose
+generation settings ask for more than greedy decoding with a repetition penalty.
 """
 
 from __future__ import annotations
@@ -12,25 +13,39 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from lm_eval.models.utils import normalize_gen_kwargs
 
+from harness.attention import LETHE
 from harness.engine import Engine
-from harness.memory import out_of_memory
-from harness.slots import SHARED_PREFIX
+from harness.memory import attempt, out_of_memory
+from harness.specs import Unusable
 from harness.token_tree import TokenTree
 
 TOLERANCE = 5e-3  # of log-probabilities in float32; half-precision models get more, see `_reads_trees`
 CHUNK = 16  # requests handed to another backend at a time, so that its answers are stored as they come
+PLAIN = {  # generation settings of transformers and the values that change nothing
+    "num_beams": 1, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0, "min_new_tokens": 0, "bad_words_ids": [], "suppress_tokens": [], "begin_suppress_tokens": [],
+    "forced_bos_token_id": None, "forced_eos_token_id": None, "exponential_decay_length_penalty": None,
+    "sequence_bias": {}, "guidance_scale": 1.0, "penalty_alpha": 0.0, "dola_layers": None,
+}  # fmt: skip
 
 
 def open_lm(model, tokenizer, seed: int, small: bool = False):
-    """An lm-eval LM over a loaded model; small: two rows at a time. Sampled decoding is coupled in our engine only."""
-    if _reads_trees(model):
+    """An lm-eval LM over a loaded model; small: two rows at a time."""
+    if not foreign_settings(model) and _reads_trees(model):
         return Engine(model, tokenizer, seed=seed, **({"slots": 2, "pack_tokens": 64} if small else {}))
     from lm_eval.models.huggingface import HFLM
 
     _use_plain_attention(model)
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2 if small else 16)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2 if small else CHUNK)
+
+
+def foreign_settings(model) -> list[str]:
+    """Settings of the model's own generation configuration that change greedy decoding in ways the engine does not."""
+    own = getattr(model, "generation_config", None)
+    return [name for name, plain in PLAIN.items() if getattr(own, name, None) not in (None, plain)]
 
 
 def stream(lm, requests: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -38,19 +53,29 @@ def stream(lm, requests: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     if isinstance(lm, Engine):
         yield from lm.stream(requests)
         return
+    if any(r.request_type == "generate_until" and normalize_gen_kwargs(r.args[1]).get("do_sample") for r in requests):
+        raise Unusable(
+            "this model takes lm-eval's Hugging Face backend, which cannot sample base and candidate with the same"
+            " noise; set temperature = 0 in the basket."
+        )
     for kind in dict.fromkeys(r.request_type for r in requests):
-        members = [i for i, r in enumerate(requests) if r.request_type == kind]
-        for start in range(0, len(members), CHUNK):
-            chunk = members[start : start + CHUNK]
-            answers = getattr(lm, kind)([requests[i] for i in chunk], disable_tqdm=True)
+        waiting = [i for i, r in enumerate(requests) if r.request_type == kind]
+        while waiting:
+            chunk = waiting[: lm.batch_size_per_gpu]
+            ask = [requests[i] for i in chunk]
+            answers = attempt(lambda kind=kind, ask=ask: getattr(lm, kind)(ask, disable_tqdm=True), len(chunk) > 1)
+            if answers is None:
+                lm.batch_size_per_gpu = max(1, lm.batch_size_per_gpu // 2)
+                continue
             yield from zip(chunk, answers, strict=True)
+            del waiting[: len(chunk)]
 
 
 @torch.inference_mode()
 def _reads_trees(model) -> bool:
     """True if two sequences that share a start get the same log-probabilities as a tree and each alone."""
     if getattr(model, "_lethe_reads_trees", None) is None:
-        model._lethe_reads_trees = model.config._attn_implementation == SHARED_PREFIX and _probe(model)
+        model._lethe_reads_trees = model.config._attn_implementation == LETHE and _probe(model)
     return model._lethe_reads_trees
 
 
@@ -65,10 +90,10 @@ def _probe(model) -> bool:
     try:
         engine = Engine(model, None)
         tree = TokenTree(rows)
-        logits, _ = engine._read_tree(tree, None, [path[-1] for path in tree.paths])
-        prefix = engine._read_prefix(start)
+        logits, _ = engine.read_tree(tree, None, [path[-1] for path in tree.paths])
+        prefix = engine.read_prefix(start)
         tails = TokenTree([row[len(start) :] for row in rows])
-        behind, _ = engine._read_tree(tails, prefix, [path[-1] for path in tails.paths])
+        behind, _ = engine.read_tree(tails, prefix, [path[-1] for path in tails.paths])
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         if out_of_memory(error):
             raise
@@ -79,5 +104,5 @@ def _probe(model) -> bool:
 
 
 def _use_plain_attention(model) -> None:
-    if model.config._attn_implementation == SHARED_PREFIX:
+    if model.config._attn_implementation == LETHE:
         model.set_attn_implementation("sdpa")

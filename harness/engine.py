@@ -1,9 +1,9 @@
 """The engine: lm-eval requests -> responses, every token through the model once.
 
-Requests form a tree of tokens (few-shot block, question, choices). A tree is laid out as one sequence under a
-mask that lets a token see its ancestors only, so a shared prefix costs nothing twice and there is no padding.
-Text is generated in slots: a row that ends leaves its slot to the next prompt. A few-shot block that all prompts
-share is kept once and attended to by all rows together (as in Hydragen, Juravsky et al. 2024, arXiv:2402.05099).
+Requests form a tree of tokens (few-shot block, question, choices). A tree is laid out as one sequence in which a token
+attends to its ancestors only, so a shared prefix costs nothing twice and there is no padding; a few-shot block of many
+prompts is read once and kept (`token_tree`, `attention`). Text is generated in slots (`generation`, `slots`), and a
+prompt that is both continued and scored is read once for both.
 
 The class is an lm-eval `LM`, so `lm_eval` itself can use it, and any lm-eval backend can stand in its place.
 """
@@ -22,15 +22,16 @@ from lm_eval.models.utils import (
 )
 from transformers import DynamicCache
 
-from harness.memory import out_of_memory
-from harness.sampling import coupled_choice, noise_key
-from harness.slots import Prefix, Slots
+from harness.generation import Given, Writing
+from harness.likelihood import loglikelihoods
+from harness.memory import Budget, attempt
+from harness.sampling import noise_key
+from harness.slots import Prefix
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs, shared_prefix, split_by_prefix
 
-PACK_TOKENS = {"cpu": 1024, "cuda": 4096}  # tokens of one forward pass over a tree
-SLOTS = {"cpu": 64, "cuda": 128}  # rows generated together
 WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
+SEGMENT = {"cpu": 64, "cuda": 512}  # tokens below which an attention call of their own does not pay
 
 
 class Engine(TemplateLM):
@@ -38,16 +39,17 @@ class Engine(TemplateLM):
 
     model: a transformers causal LM (or a PeftModel around one) in eval mode; tokenizer: its tokenizer.
     seed: keys the noise of sampled decoding, together with the item (`Instance.doc_id`) and the position.
-    pack_tokens, slots: how much goes through the model at once; halved when memory runs out, never visible in scores.
+    pack_tokens, slots: how much goes through the model at once, by default what the free memory allows; halved when it
+    runs out, never visible in scores.
     """
 
     def __init__(self, model, tokenizer, *, seed: int = 0, pack_tokens: int | None = None, slots: int | None = None):
         super().__init__()
         self.model, self.tokenizer, self.seed = model, tokenizer, seed
         self._device = model.device
-        kind = "cuda" if model.device.type == "cuda" else "cpu"
-        self.pack_tokens = pack_tokens or PACK_TOKENS[kind]
-        self.slots = slots or SLOTS[kind]
+        budget = Budget.of(model)
+        self.pack_tokens = pack_tokens or budget.pack_tokens
+        self.slots = slots or budget.slots
         self.tokens_computed = 0  # every token that went through the model
 
     # ---- lm-eval's interface -------------------------------------------------------------------------------------
@@ -111,12 +113,24 @@ class Engine(TemplateLM):
 
     def stream(self, requests: Sequence[Instance]) -> Iterator[tuple[int, Any]]:
         """Yields (index of the request, response) as batches finish: (loglikelihood, is greedy) or text."""
-        scored = [i for i, r in enumerate(requests) if r.request_type == "loglikelihood"]
-        for i, answer in self.score([self.encode_request(requests[i]) for i in scored]):
-            yield scored[i], answer
+        encoded = [self.encode_request(request) for request in requests]
         written = [i for i, r in enumerate(requests) if r.request_type == "generate_until"]
-        for i, text in self.generate([requests[i] for i in written]):
-            yield written[i], text
+        prompts = {tuple(encoded[i][0]): i for i in written}
+        given: Given = {}
+        scored = []
+        for i, request in enumerate(requests):
+            if request.request_type == "loglikelihood":
+                context, continuation = encoded[i]
+                if (writer := prompts.get(tuple(context))) is None or not self._fits(context, continuation):
+                    scored.append(i)
+                else:
+                    given.setdefault(writer, []).append((i, continuation))
+        for n, answer in self.score([encoded[i] for i in scored]):
+            yield scored[n], answer
+        yield from self._generate({i: encoded[i][0] for i in written}, requests, given)
+
+    def _fits(self, context: list[int], continuation: list[int]) -> bool:
+        return bool(continuation) and len(context) + len(continuation) <= self.max_length + 1
 
     # ---- scoring given continuations -----------------------------------------------------------------------------
 
@@ -132,122 +146,75 @@ class Engine(TemplateLM):
         for shared, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
             # a continuation may be shared too, and what predicts it must be read with the rest
             prefix_len = min(shared, *(len(inputs[i]) - len(pairs[i][1]) for i in members))
-            prefix = self._read_prefix(inputs[members[0]][:prefix_len]) if prefix_len else None
-            for pack in packs(members, inputs, prefix_len, self.pack_tokens):
-                yield from self._score_pack(pack, pairs, inputs, prefix)
+            prefix = self.read_prefix(inputs[members[0]][:prefix_len]) if prefix_len else None
+            runs = packs(members, inputs, prefix_len, self.pack_tokens)[::-1]
+            while runs:
+                pack = runs.pop()
+                answers = attempt(lambda p=pack, x=prefix: self._score_pack(p, pairs, inputs, x), len(pack) > 1)
+                if answers is None:
+                    self.pack_tokens = max(1, self.pack_tokens // 2)
+                    runs += [pack[len(pack) // 2 :], pack[: len(pack) // 2]]
+                else:
+                    yield from answers
 
     def _score_pack(self, members, pairs, inputs, prefix) -> list[tuple[int, tuple[float, bool]]]:
         start = prefix.length if prefix else 0
         tree = TokenTree([inputs[i][start:] for i in members])
-        wanted, targets = [], []
-        for path, i in zip(tree.paths, members, strict=True):
-            continuation = pairs[i][1]
-            wanted.append(path[len(path) - len(continuation) :])
-            targets.append(continuation)
+        wanted = [path[len(path) - len(pairs[i][1]) :] for path, i in zip(tree.paths, members, strict=True)]
         nodes = sorted({node for path in wanted for node in path})
         place = {node: n for n, node in enumerate(nodes)}
-        try:
-            logits, _ = self._read_tree(tree, prefix, nodes)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(members) == 1:
-                raise
-            half = len(members) // 2
-            return [
-                answer
-                for part in (members[:half], members[half:])
-                for answer in self._score_pack(part, pairs, inputs, prefix)
-            ]
-        logprobs = torch.log_softmax(logits.float(), dim=-1)
-        best = logits.argmax(dim=-1)
-        answers = []
-        for i, path, target in zip(members, wanted, targets, strict=True):
-            at = torch.tensor([place[node] for node in path], device=logits.device)
-            token = torch.tensor(target, device=logits.device)
-            answers.append((i, (float(logprobs[at, token].sum()), bool((best[at] == token).all()))))
-        return answers
+        logits, _ = self.read_tree(tree, prefix, nodes)
+        rows = [([place[node] for node in path], pairs[i][1]) for path, i in zip(wanted, members, strict=True)]
+        return list(zip(members, loglikelihoods(logits, rows), strict=True))
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
     def generate(self, requests: Sequence[Instance]) -> Iterator[tuple[int, str]]:
-        """Yields (index, text) as rows end; requests with equal generation settings run together."""
+        """Yields (index, text) as rows end."""
+        yield from self._generate({i: self.encode_request(r)[0] for i, r in enumerate(requests)}, requests, {})
+
+    def _generate(self, prompts: dict[int, list[int]], requests, given: Given) -> Iterator[tuple[int, Any]]:
+        """Requests with equal generation settings run together."""
         groups: dict[str, list[int]] = {}
-        for i, request in enumerate(requests):
-            groups.setdefault(repr(sorted(request.args[1].items(), key=str)), []).append(i)
+        for i in prompts:
+            groups.setdefault(repr(sorted(requests[i].args[1].items(), key=str)), []).append(i)
         for members in groups.values():
-            yield from self._generate_group(members, requests)
-
-    def _generate_group(self, members: list[int], requests) -> Iterator[tuple[int, str]]:
-        settings = Settings.of(requests[members[0]].args[1], self)
-        prompts = {i: self.encode_request(requests[i])[0] for i in members}
-        common = shared_prefix([prompt[:-1] for prompt in prompts.values()])
-        prefix = (
-            self._read_prefix(next(iter(prompts.values()))[:common])
-            if common >= WORTH_SHARING and len(members) > 1
-            else None
-        )
-        waiting = sorted(members, key=lambda i: len(prompts[i]), reverse=True)
-        keys = {i: noise_key(self.seed, requests[i].doc_id) for i in members} if settings.temperature else {}
-        slots = Slots(self.model, self.slots, prefix)
-        while waiting or slots.rows:
-            if waiting and slots.free:
-                batch = [waiting.pop() for _ in range(min(slots.free, len(waiting)))]
-                self._admit(slots, batch, prompts, settings, keys)
-            else:
-                self._step(slots, settings, keys)
-            for row in slots.take_finished():
-                yield row.key, settings.text(row.tokens)
-
-    def _admit(self, slots: Slots, batch: list[int], prompts, settings, keys) -> None:
-        """Reads the batch's prompts and puts each with its first token into a slot."""
-        start = slots.prefix.length if slots.prefix else 0
-        sizes = sorted(batch, key=lambda i: prompts[i])
-        for members in packs(sizes, prompts, start, self.pack_tokens):
-            tree = TokenTree([prompts[i][start:] for i in members])
-            ends = [path[-1] for path in tree.paths]
-            logits, cache = self._read_tree(tree, slots.prefix, ends, keep_cache=True)
-            slots.put(members, tree.paths, [prompts[i] for i in members], cache)
-            slots.append(members, self._next_tokens(logits, [(keys.get(i), 0) for i in members], settings), settings)
-
-    def _step(self, slots: Slots, settings, keys) -> None:
-        rows = slots.rows
-        self.tokens_computed += len(rows)
-        logits = slots.forward()
-        where = [(keys.get(row.key), len(row.tokens)) for row in rows]
-        slots.append([row.key for row in rows], self._next_tokens(logits, where, settings), settings)
-
-    def _next_tokens(self, logits, where, settings) -> list[int]:
-        if not settings.temperature:
-            return logits.argmax(dim=-1).tolist()
-        return coupled_choice(logits.float() / settings.temperature, where)
+            settings = Settings.of(requests[members[0]].args[1], self)
+            keys = {i: noise_key(self.seed, requests[i].doc_id) for i in members} if settings.temperature else {}
+            own = {i: prompts[i] for i in members}
+            common = shared_prefix([prompt[:-1] for prompt in own.values()])
+            worth = common >= WORTH_SHARING and len(members) > 1
+            prefix = self.read_prefix(own[members[0]][:common]) if worth else None
+            yield from Writing(self, own, prefix, settings, keys, given).run()
 
     # ---- the model -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _read_tree(self, tree: TokenTree, prefix: Prefix | None, nodes: Sequence[int], keep_cache: bool = False):
-        """One forward pass over a tree -> logits [len(nodes), vocabulary] and, if asked for, the cache it filled."""
+    def read_tree(self, tree: TokenTree, prefix: Prefix | None, nodes: Sequence[int], keep_cache: bool = False):
+        """One forward pass over a tree -> logits [len(nodes), vocabulary] and, if wanted, the cache it filled."""
         start = prefix.length if prefix else 0
-        cache = (
-            prefix.as_cache(self.model.config)
-            if prefix
-            else (DynamicCache(config=self.model.config) if keep_cache else None)
-        )
-        self.tokens_computed += len(tree.tokens)
         device = self.model.device
+        cache = DynamicCache(config=self.model.config) if keep_cache else None
+        least = SEGMENT["cuda" if device.type == "cuda" else "cpu"]
         out = self.model(
             input_ids=torch.tensor([tree.tokens], device=device),
-            attention_mask=tree.mask(start).to(device)[None, None],
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # the segments hold the masks
             position_ids=torch.tensor([tree.depths], device=device) + start,
             past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=keep_cache,
             logits_to_keep=torch.tensor(nodes, device=device),
+            segments=tree.segments(least, start, self.model.dtype, device),
+            **({"shared_prefix": prefix} if prefix else {}),
         )
+        self.tokens_computed += len(tree.tokens)
         return out.logits[0], cache
 
     @torch.inference_mode()
-    def _read_prefix(self, tokens: list[int]) -> Prefix:
-        self.tokens_computed += len(tokens)
+    def read_prefix(self, tokens: list[int]) -> Prefix:
+        """The keys and values of tokens that several requests start with."""
         cache = DynamicCache(config=self.model.config)
         self.model(input_ids=torch.tensor([tokens], device=self.model.device), past_key_values=cache, logits_to_keep=1)
+        self.tokens_computed += len(tokens)
         return Prefix.of(cache)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from harness.backends import open_lm, stream
 from harness.benchmarks import Item, LoadedBenchmark
+from harness.checkpoints import CheckedModel
 from harness.fingerprint import digest_of
-from harness.models import CheckedModel, LoadedModels
+from harness.models import LoadedModels
 from harness.specs import Unusable
 from harness.store import Cell, Score, Store
 
-ENGINE_VERSION = 1  # raise it when the engine's scores may change
+ENGINE_VERSION = 2  # raise it when the engine's scores may change
 WRITE_EVERY = 2.0  # seconds between transactions
 
 PROBES = (
@@ -25,9 +28,19 @@ PROBES = (
 
 
 def cell_of(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, models: LoadedModels) -> Cell:
-    """The store's key: the model as it is run (weights, number format, kind of device, engine), benchmark and seed."""
-    run = [model.digest, models.dtype, models.device.partition(":")[0], ENGINE_VERSION]
+    """The store's key: the model as it is run, benchmark and seed.
+
+    As it is run: weights, number format, kind of device, engine, and the packages that compute and score.
+    """
+    run = [model.digest, models.dtype, models.device.partition(":")[0], ENGINE_VERSION, package_versions()]
     return Cell(digest_of(run), benchmark.digest, seed)
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Installed versions of what scores depend on."""
+    names = ("torch", "transformers", "tokenizers", "peft", "lm_eval", "datasets", "nltk", "langdetect")
+    return {name: version(name) for name in names}
 
 
 def fill(
@@ -98,11 +111,17 @@ def _finite(responses: Sequence[Any], item: Item) -> None:
 
 def _prompt(lm, requests) -> tuple[str, int]:
     """Digest and number of the tokens that an item's requests put in."""
+    tokens = [_encoded(lm, request) for request in requests]
+    return digest_of(tokens), sum(len(context) + len(continuation) for context, continuation in tokens)
+
+
+def _encoded(lm, request) -> tuple[list[int], list[int]]:
     if hasattr(lm, "encode_request"):
-        tokens = [lm.encode_request(request) for request in requests]
-        return digest_of(tokens), sum(len(context) + len(continuation) for context, continuation in tokens)
-    texts = [request.args[:1] if request.request_type == "generate_until" else request.args for request in requests]
-    return digest_of(texts), sum(len(lm.tok_encode("".join(text))) for text in texts)
+        return lm.encode_request(request)
+    if request.request_type == "generate_until":
+        return lm.tok_encode(request.args[0]), []
+    context, continuation = request.args
+    return lm._encode_pair(context, continuation) if context else ([], lm.tok_encode(continuation))
 
 
 def adapter_effect(model: CheckedModel, models: LoadedModels, store: Store) -> float:

@@ -1,8 +1,48 @@
-"""Tells a machine that ran out of memory from every other error."""
+"""What fits: how much goes through a model at once, and what to do when it was too much."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+
+MOST = {"cpu": (1024, 128), "cuda": (8192, 256)}  # tokens of one pass, rows written together: more gains no speed
+ROW = 1024  # tokens that a row may come to hold in the cache, for the estimate
+SHARE = 0.4  # of the free memory that the cache may take, and that one pass may take
+
+
+@dataclass(frozen=True)
+class Budget:
+    """pack_tokens: of one forward pass over a tree; slots: rows generated together. Neither shows in a score."""
+
+    pack_tokens: int
+    slots: int
+
+    @classmethod
+    def of(cls, model) -> Budget:
+        """From the memory that is free on the model's device now; at least what one short request needs."""
+        config, size = model.config.get_text_config(), model.dtype.itemsize
+        heads = config.num_attention_heads
+        cached = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads)
+        cached *= (getattr(config, "head_dim", None) or config.hidden_size // heads) * size
+        # what lives at once in a layer, and logits in float32 for every other token
+        active = (8 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 0)) * size
+        active += cached + 6 * config.vocab_size
+        tokens, slots = MOST["cuda" if model.device.type == "cuda" else "cpu"]
+        room = SHARE * free_memory(model.device)
+        return cls(max(64, min(tokens, int(room / active))), max(1, min(slots, int(room / (cached * ROW)))))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new tensor could take on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    import psutil
+
+    return psutil.virtual_memory().available
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -10,3 +50,18 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def attempt(work: Callable[[], Any], again: bool) -> Any:
+    """What `work` returns, or None if the memory did not suffice and the caller can do less (`again`).
+
+    On return the failed work's tensors are gone: inside an `except` the traceback would hold them.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not again or not out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None

@@ -1,8 +1,4 @@
-"""Rows being generated, each in a slot of one key-value cache; a block of tokens that all share is kept once.
-
-`SHARED_PREFIX` is an attention function in transformers' registry: a step of all rows attends to the shared prefix
-with one matrix product and to each row's own tokens with another, under one softmax.
-"""
+"""Rows being generated, each in a slot of one key-value cache; a block of tokens that all share is kept once."""
 
 from __future__ import annotations
 
@@ -10,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import AttentionInterface, DynamicCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import DynamicCache
 
-SHARED_PREFIX = "lethe_shared_prefix"
 _GROW = 64  # positions by which the slots grow at a time
 
 
@@ -31,13 +25,6 @@ class Prefix:
     @property
     def length(self) -> int:
         return self.keys[0].shape[-2]
-
-    def as_cache(self, config) -> DynamicCache:
-        """A cache that starts with this prefix; filling it leaves the prefix as it is."""
-        cache = DynamicCache(config=config)
-        for index, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
-            cache.update(key, value, index)
-        return cache
 
 
 @dataclass
@@ -65,21 +52,24 @@ class Slots:
         return self.size - len(self.rows)
 
     def put(self, keys: Sequence[int], paths: Sequence[list[int]], prompts: Sequence[list[int]], cache) -> None:
-        """Takes the keys and values along each path of a tree that was read into `cache` behind the prefix."""
-        start = self.prefix.length if self.prefix else 0
+        """Takes the keys and values along each path of a tree that was read into `cache`; on error, none of them."""
         old = len(self.rows)
-        self.rows += [Row(k, len(path), prompt) for k, path, prompt in zip(keys, paths, prompts, strict=True)]
         longest = max(len(path) for path in paths)
         pick = torch.zeros(len(paths), longest, dtype=torch.long)
         for n, path in enumerate(paths):
-            pick[n, : len(path)] = torch.tensor(path) + start
+            pick[n, : len(path)] = torch.tensor(path)
         pick = pick.to(cache.layers[0].keys.device)
-        for index, layer in enumerate(cache.layers):
-            for store, filled in ((self._keys, layer.keys), (self._values, layer.values)):
-                new = filled[0][:, pick].transpose(0, 1)  # [rows, heads, longest, size]
-                if index == len(store):
-                    store.append(new.new_zeros(0, new.shape[1], 0, new.shape[3]))
-                store[index] = _stack(store[index][:old], new)
+        try:
+            for index, layer in enumerate(cache.layers):
+                for store, filled in ((self._keys, layer.keys), (self._values, layer.values)):
+                    new = filled[0][:, pick].transpose(0, 1)  # [rows, heads, longest, size]
+                    if index == len(store):
+                        store.append(new.new_zeros(0, new.shape[1], 0, new.shape[3]))
+                    store[index] = _stack(store[index][:old], new)
+        except BaseException:
+            self._keep(list(range(old)))
+            raise
+        self.rows += [Row(k, len(path), prompt) for k, path, prompt in zip(keys, paths, prompts, strict=True)]
 
     def append(self, keys: Sequence[int], tokens: Sequence[int], settings) -> None:
         """Adds one token to each of the rows named; a row that is complete is marked finished."""
@@ -93,13 +83,23 @@ class Slots:
         """Removes finished rows and returns them."""
         done = [row for row in self.rows if row.finished]
         if done:
-            keep = [n for n, row in enumerate(self.rows) if not row.finished]
-            self.rows = [self.rows[n] for n in keep]
-            width = max((row.length for row in self.rows), default=0)
-            for store in (self._keys, self._values):
-                for index, tensor in enumerate(store):
-                    store[index] = tensor[keep, :, :width] if keep else tensor[:0, :, :0]
+            self._keep([n for n, row in enumerate(self.rows) if not row.finished])
         return done
+
+    def take_youngest(self) -> list[Row]:
+        """Removes the half of the rows that have written least, and leaves no more room than for the others."""
+        order = sorted(range(len(self.rows)), key=lambda n: len(self.rows[n].tokens))
+        taken = [self.rows[n] for n in order[: len(order) // 2]]
+        self._keep(sorted(order[len(order) // 2 :]))
+        self.size = max(1, len(self.rows))
+        return taken
+
+    def _keep(self, places: list[int]) -> None:
+        self.rows = [self.rows[n] for n in places]
+        width = max((row.length for row in self.rows), default=0)
+        for store in (self._keys, self._values):
+            for index, tensor in enumerate(store):
+                store[index] = tensor[places, :, :width] if places else tensor[:0, :, :0]
 
     @torch.inference_mode()
     def forward(self) -> torch.Tensor:
@@ -124,9 +124,9 @@ class Slots:
         return out.logits[:, -1]
 
     def _reserve(self, length: int) -> None:
-        if self._keys[0].shape[2] < length:
-            for store in (self._keys, self._values):
-                for index, tensor in enumerate(store):
+        for store in (self._keys, self._values):
+            for index, tensor in enumerate(store):
+                if tensor.shape[2] < length:
                     store[index] = torch.nn.functional.pad(tensor, (0, 0, 0, length + _GROW - tensor.shape[2]))
 
 
@@ -154,28 +154,3 @@ def _stack(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     width = max(old.shape[2], new.shape[2])
     pad = torch.nn.functional.pad
     return torch.cat([pad(x, (0, 0, 0, width - x.shape[2])) for x in (old, new)])
-
-
-def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, shared_prefix=None, **kwargs):
-    """Scaled dot-product attention; with `shared_prefix`, one query a row over the prefix and the row's own tokens.
-
-    query [rows, heads, 1, size]; key, value [rows, kv heads, used, size]; attention_mask bool [rows, 1, 1, used].
-    """
-    if shared_prefix is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-    layer = module.layer_idx
-    first_key, first_value = shared_prefix.keys[layer][0], shared_prefix.values[layer][0]  # [kv heads, prefix, size]
-    rows, heads, _, size = query.shape
-    kv_heads = key.shape[1]
-    grouped = query.reshape(rows, kv_heads, heads // kv_heads, size) * (size**-0.5 if scaling is None else scaling)
-    by_head = grouped.transpose(0, 1).reshape(kv_heads, -1, size)  # [kv heads, rows x group, size]
-    on_prefix = (by_head @ first_key.transpose(1, 2)).reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
-    on_own = (grouped @ key.transpose(2, 3)).masked_fill(~attention_mask, float("-inf"))
-    weights = torch.softmax(torch.cat([on_prefix, on_own], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
-    of_prefix, of_own = weights.split([on_prefix.shape[-1], on_own.shape[-1]], dim=-1)
-    from_prefix = of_prefix.transpose(0, 1).reshape(kv_heads, -1, of_prefix.shape[-1]) @ first_value
-    mixed = from_prefix.reshape(kv_heads, rows, -1, size).transpose(0, 1) + of_own @ value
-    return mixed.reshape(rows, 1, heads, size), None
-
-
-AttentionInterface.register(SHARED_PREFIX, attend)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.attention import Segment
+
 
 class TokenTree:
     """The tree over the given token sequences, which must be sorted so that those with a common start are neighbours.
@@ -35,12 +37,53 @@ class TokenTree:
                 self._ends[node] = len(self.tokens)
             self.paths.append(list(path))
 
-    def mask(self, prefix: int = 0) -> torch.Tensor:
-        """bool [nodes, prefix + nodes]: which cached prefix tokens and which nodes each node attends to."""
-        order = torch.arange(len(self.tokens))
-        ends = torch.tensor(self._ends)
-        ancestors = (order[:, None] >= order[None, :]) & (order[:, None] < ends[None, :])
-        return torch.cat([torch.ones(len(order), prefix, dtype=torch.bool), ancestors], dim=1)
+    def segments(self, least: int, prefix: int = 0, dtype=torch.float32, device="cpu") -> list[Segment]:
+        """Cuts the nodes into runs that attend to few keys in vain: unrelated sequences apart, long common starts once.
+
+        least: nodes below which a run is not worth an attention call of its own; prefix: length of the cached prefix.
+        """
+        found: list[Segment] = []
+
+        def add(start: int, stop: int, above: tuple[tuple[int, int], ...]) -> None:
+            if start < stop:
+                before = prefix + sum(b - a for a, b in above)
+                found.append(Segment(start, stop, above, self._mask(start, stop, before, dtype, device)))
+
+        def cut(start: int, stop: int, above: tuple[tuple[int, int], ...]) -> None:
+            node = start
+            while node < stop:
+                end = self._ends[node]
+                fork = self._fork(node)
+                if fork - node >= least and end - fork >= least:
+                    add(start, node, above)
+                    add(node, fork, above)
+                    cut(fork, end, (*above, (node, fork)))
+                    start = end
+                elif end - start >= least:
+                    add(start, end, above)
+                    start = end
+                node = end
+            add(start, stop, above)
+
+        cut(0, len(self.tokens), ())
+        return found
+
+    def _fork(self, node: int) -> int:
+        """One past the last node of the chain that starts here: where sequences part, or the end of the only one."""
+        end, last = self._ends[node], node + 1
+        while last < end and self._ends[last] == end:
+            last += 1
+        return last
+
+    def _mask(self, start: int, stop: int, before: int, dtype, device) -> torch.Tensor | None:
+        if not before and self._fork(start) == stop:
+            return None
+        order = torch.arange(start, stop)
+        ends = torch.tensor(self._ends[start:stop])
+        seen = (order[:, None] >= order[None, :]) & (order[:, None] < ends[None, :])
+        mask = torch.zeros(stop - start, before + stop - start, dtype=dtype)
+        mask[:, before:].masked_fill_(~seen, float("-inf"))
+        return mask.to(device)
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:

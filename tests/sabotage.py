@@ -3,6 +3,7 @@
 kill:N       SIGKILL as soon as the store holds N scores, which are then written one by one
 memory       every forward pass of the candidate runs out of memory
 skip         the decision is skipped
+fail         the first test of the gate fails
 flip         the base gives other numbers when it is asked again
 immune       reversing the layers of a model does nothing
 """
@@ -30,6 +31,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    if KIND == "fail":
+        items[0].runtest = lambda: pytest.fail("sabotage")
     for item in items:
         if KIND == "skip" and item.name == "test_decision":
             item.add_marker(pytest.mark.skip(reason="sabotage"))
@@ -71,11 +74,11 @@ def _run_out_of_memory() -> None:
 
     from harness.engine import Engine
 
-    read = Engine._read_tree
+    read = Engine.read_tree
 
     def fail(self, *args, **kwargs):
         if isinstance(self.model, PeftModel):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB")
         return read(self, *args, **kwargs)
 
-    Engine._read_tree = fail
+    Engine.read_tree = fail

@@ -9,9 +9,11 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from harness.attention import LETHE
 from harness.backends import open_lm, stream
 from harness.engine import Engine
-from harness.slots import SHARED_PREFIX
+from harness.slots import Slots
+from harness.specs import Unusable
 from tests.conftest import tiny_model, tiny_tokenizer
 
 FEW_SHOT = "".join(f"Q: what is {n} + {n}?\nA: it is {2 * n}\n\n" for n in range(12))
@@ -19,7 +21,7 @@ FEW_SHOT = "".join(f"Q: what is {n} + {n}?\nA: it is {2 * n}\n\n" for n in range
 
 def engine(**options) -> Engine:
     model = tiny_model()
-    model.set_attn_implementation(SHARED_PREFIX)
+    model.set_attn_implementation(LETHE)
     return Engine(model, tiny_tokenizer(), **options)
 
 
@@ -101,7 +103,7 @@ def test_a_text_ends_before_its_stop_string_and_at_its_limit():
 
 def test_the_context_is_cut_from_the_left_when_it_does_not_fit():
     model = tiny_model(positions=64)
-    model.set_attn_implementation(SHARED_PREFIX)
+    model.set_attn_implementation(LETHE)
     ours = Engine(model, tiny_tokenizer())
     theirs = HFLM(pretrained=tiny_model(positions=64), tokenizer=tiny_tokenizer(), batch_size=2)
     requests = choices("x" * 100, questions=2)
@@ -118,17 +120,80 @@ def test_sampled_texts_depend_on_seed_and_item_alone():
     assert engine(seed=2).generate_until(requests) != first
 
 
+def test_a_prompt_that_is_continued_and_scored_is_read_once():
+    """As the gold solution of a question that the model also answers."""
+    texts = writings(FEW_SHOT)
+    golds = [Instance("loglikelihood", {}, (r.args[0], " it is so and so"), 1, metadata=r.metadata) for r in texts]
+    together, apart = engine(), engine()
+    found = dict(stream(together, [*texts, *golds]))
+    assert [found[n] for n in range(len(texts))] == apart.generate_until(texts)
+    for n, (value, greedy) in enumerate(apart.loglikelihood(golds), len(texts)):
+        assert found[n] == (pytest.approx(value, abs=1e-3), greedy)
+    prompts = sum(len(together.tok_encode(r.args[0])) for r in texts)
+    assert together.tokens_computed < apart.tokens_computed - prompts / 10
+
+
+def small_machine(lm, monkeypatch, tokens: int, rows: int) -> None:
+    """Lets an engine run out of memory above so many tokens of one pass or rows of one step."""
+    read, step = lm.read_tree, Slots.forward
+
+    def read_tree(tree, *rest, **options):
+        if len(tree.tokens) > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return read(tree, *rest, **options)
+
+    def forward(slots):
+        if len(slots.rows) > rows:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return step(slots)
+
+    monkeypatch.setattr(lm, "read_tree", read_tree)
+    monkeypatch.setattr(Slots, "forward", forward)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("tokens", "rows"), [(60, 100), (1000, 3), (60, 1)])
+def test_texts_that_do_not_fit_together_are_written_in_smaller_batches(monkeypatch, tokens, rows, temperature):
+    sampled = {"do_sample": True, "temperature": temperature} if temperature else {}
+    requests = writings(**sampled)
+    expected = engine(seed=3).generate_until(requests)
+    lm = engine(seed=3)
+    small_machine(lm, monkeypatch, tokens, rows)
+    assert lm.generate_until(requests) == expected
+
+
+def test_a_text_that_does_not_fit_alone_is_an_error_and_no_answer(monkeypatch):
+    lm = engine()
+    small_machine(lm, monkeypatch, tokens=5, rows=9)
+    with pytest.raises(torch.OutOfMemoryError):
+        lm.generate_until(writings())
+
+
+def test_a_text_ends_at_every_token_that_the_model_names_as_its_end():
+    requests = writings(until=[], max_gen_toks=20)
+    free = engine().generate_until(requests)
+    letter = next(c for c in free[0] if c.isascii())
+    ends = [1, tiny_tokenizer().encode(letter)[-1]]
+    lm, theirs = engine(), hugging_face()
+    lm.model.generation_config.eos_token_id = theirs.model.generation_config.eos_token_id = ends
+    found = lm.generate_until(requests)
+    assert found == theirs.generate_until(requests, disable_tqdm=True)
+    assert found[0] == free[0][: free[0].index(letter) + 1]
+
+
+def test_the_models_own_repetition_penalty_acts_as_in_lm_eval():
+    requests = writings(until=[], max_gen_toks=20)
+    lm, theirs = engine(), hugging_face()
+    lm.model.generation_config.repetition_penalty = theirs.model.generation_config.repetition_penalty = 1.3
+    found = lm.generate_until(requests)
+    assert found == theirs.generate_until(requests, disable_tqdm=True)
+    assert found != engine().generate_until(requests)
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_scored(monkeypatch):
     lm = engine()
     expected = engine().loglikelihood(choices())
-    real = lm._read_tree
-
-    def small_machine(tree, *rest, **options):
-        if len(tree.tokens) > 60:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(tree, *rest, **options)
-
-    monkeypatch.setattr(lm, "_read_tree", small_machine)
+    small_machine(lm, monkeypatch, tokens=60, rows=9)
     obtained = lm.loglikelihood(choices())
     assert [g for _, g in obtained] == [g for _, g in expected]
     assert [v for v, _ in obtained] == pytest.approx([v for v, _ in expected], abs=1e-3)
@@ -136,9 +201,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_scored(monkeypatch):
 
 def test_a_single_request_that_does_not_fit_is_an_error_and_no_score(monkeypatch):
     lm = engine()
-    monkeypatch.setattr(
-        lm, "_read_tree", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
-    )
+    monkeypatch.setattr(lm, "read_tree", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         lm.loglikelihood(choices()[:1])
 
@@ -150,9 +213,36 @@ def test_a_model_whose_attention_takes_no_tree_falls_back_to_lm_eval():
     assert len(dict(stream(open_lm(model, tiny_tokenizer(), seed=0), requests))) == len(requests)
 
 
+def test_a_model_whose_own_settings_change_greedy_decoding_takes_lm_evals_backend():
+    model = tiny_model()
+    model.set_attn_implementation(LETHE)
+    model.generation_config.no_repeat_ngram_size = 3
+    assert not isinstance(open_lm(model, tiny_tokenizer(), seed=0), Engine)
+
+
+def test_lm_evals_backend_never_samples_without_the_common_noise():
+    lm = open_lm(tiny_model(), tiny_tokenizer(), seed=0)
+    with pytest.raises(Unusable, match="set temperature = 0"):
+        dict(stream(lm, writings(do_sample=True, temperature=0.7)))
+
+
+def test_lm_evals_backend_halves_what_does_not_fit(monkeypatch):
+    expected = dict(stream(open_lm(tiny_model(), tiny_tokenizer(), seed=0), writings()))
+    lm = open_lm(tiny_model(), tiny_tokenizer(), seed=0)
+    real = lm.generate_until
+
+    def generate_until(requests, **options):
+        if len(requests) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(requests, **options)
+
+    monkeypatch.setattr(lm, "generate_until", generate_until)
+    assert dict(stream(lm, writings())) == expected
+
+
 def test_a_model_with_our_attention_gets_the_engine():
     model = tiny_model()
-    model.set_attn_implementation(SHARED_PREFIX)
+    model.set_attn_implementation(LETHE)
     assert isinstance(open_lm(model, tiny_tokenizer(), seed=0), Engine)
 
 

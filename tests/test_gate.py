@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -28,13 +29,20 @@ def spoiled(taught, tmp_path_factory) -> Path:
     return save_adapter(tmp_path_factory.mktemp("spoiled") / "adapter", taught, scale=0.5)
 
 
-def test_a_model_against_itself_ships_without_a_flip(tmp_path, taught):
-    done = run(tmp_path, taught, taught)
-    verdict = verdict_of(tmp_path)
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, taught) -> Path:
+    """The folder of an audit of a model against itself."""
+    folder = tmp_path_factory.mktemp("shipped")
+    done = run(folder, taught, taught)
     assert done.returncode == 0, done.stdout
+    assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in done.stdout
+    return folder
+
+
+def test_a_model_against_itself_ships_without_a_flip(shipped):
+    verdict = verdict_of(shipped)
     assert verdict["decision"] == "SHIP"
     assert [row["flips"] for row in verdict["benchmarks"]] == [0, 0]
-    assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +180,37 @@ def test_an_instrument_that_does_not_work_gives_no_verdict(tmp_path, taught, spo
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
+PARTIAL = {
+    "the decision alone": (("-k", "decision"), 10),
+    "nothing at all": (("-k", "no_such_test"), 5),
+    "a list of the tests": (("--collect-only",), 5),
+}
+
+
+@pytest.mark.parametrize(("more", "status"), PARTIAL.values(), ids=PARTIAL)
+def test_a_run_that_did_not_judge_everything_leaves_no_verdict(tmp_path, taught, shipped, more, status):
+    """Even where all scores are stored and a verdict.json of an earlier run says SHIP."""
+    shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
+    done = run(tmp_path, taught, taught, more=more)
+    assert done.returncode == status, done.stdout
+    assert f"NO DECISION (exit {status})" in done.stdout
+    assert (tmp_path / "out" / "verdict.json").exists() == ("--collect-only" in more)
+
+
+def test_a_failure_beside_the_gate_never_ships(tmp_path, taught, shipped):
+    shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
+    done = run(tmp_path, taught, taught, sabotage="fail")
+    assert done.returncode == 3, done.stdout
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_the_status_does_not_need_the_terminal(tmp_path, taught, spoiled, blocked):
+    shutil.copytree(blocked[0], tmp_path, dirs_exist_ok=True)
+    done = run(tmp_path, taught, spoiled, more=("-p", "no:terminal"))
+    assert done.returncode == 1, done.stderr
+    assert verdict_of(tmp_path)["decision"] == "BLOCKED"
+
+
 def test_without_a_marker_no_gate_runs(tmp_path):
     done = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "pytest" in done.stdout
@@ -196,6 +235,8 @@ BAD_INPUT = {
     "no candidate": ((), (), "no candidate to judge"),
     "one run of a recipe": (("{base}",), ("--recipe",), "--recipe judges several training runs together"),
     "an untrained run": (("{base}", "{base}"), ("--recipe",), "are the same model"),
+    "a half marker expression": (("{base}",), ("-m", "forgetting and"), "is no marker expression"),
+    "reports into a file": (("{base}",), ("--out={base}/config.json/out",), "cannot be written"),
     "unknown backend": (("{base}",), ("--backend", "abacus"), "--backend abacus is unknown"),
 }
 
@@ -217,7 +258,7 @@ def models(tmp_path_factory, taught):
 @pytest.mark.parametrize(("candidates", "more", "sentence"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_sentence_and_status_4(tmp_path, taught, models, candidates, more, sentence):
     given = [text.format(**models) for text in candidates]
-    done = run(tmp_path, taught, *given, more=more)
+    done = run(tmp_path, taught, *given, more=tuple(text.format(**models) for text in more))
     said = done.stdout + done.stderr
     assert done.returncode == 4, said
     assert sentence in said
@@ -227,6 +268,7 @@ def test_bad_input_is_one_sentence_and_status_4(tmp_path, taught, models, candid
 BAD_BASKETS = {
     "unknown task": ('task = "no_such_task"', "lm-eval has no task 'no_such_task'"),
     "too many items": ('task = "tiny_write"\nitems = 4000', "asks for 4000 items and its documents hold 40"),
+    "answers longer than the model": ('task = "tiny_write"\nmax_gen_toks = 2048', "set a smaller max_gen_toks"),
     "unknown metric": ('task = "tiny_write"\nmetric = "elo"', "has no metric 'elo'"),
 }
 

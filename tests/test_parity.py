@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fixtures.embedded import chemistry_data
 from harness import assets
+from harness.attention import LETHE
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.engine import Engine
 from harness.fingerprint import digest_of
-from harness.slots import SHARED_PREFIX
 from harness.specs import load_basket
 from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT
@@ -54,7 +54,7 @@ def greedy(name: str, new_tokens: int) -> LoadedBenchmark:
 
 def ours(benchmark: LoadedBenchmark, path: Path) -> tuple[dict[str, dict], dict[str, list]]:
     """(metrics, responses) by item id, by our engine."""
-    model = AutoModelForCausalLM.from_pretrained(path, attn_implementation=SHARED_PREFIX).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, attn_implementation=LETHE).eval()
     engine = Engine(model, AutoTokenizer.from_pretrained(path))
     requests = {item.id: benchmark.requests(item, 0, engine.apply_chat_template) for item in benchmark.items}
     flat = [(item, n) for item in requests for n in range(len(requests[item]))]

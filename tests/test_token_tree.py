@@ -14,17 +14,42 @@ def random_sequences(seed: int, count: int) -> list[list[int]]:
     return sorted([draw.randrange(3) for _ in range(draw.randrange(1, 9))] for _ in range(count))
 
 
+def seen_by(tree: TokenTree, least: int, prefix: int) -> dict[int, list[int]]:
+    """Node -> the nodes that it attends to under the tree's segments; every prefix token must be attended to."""
+    seen = {}
+    for part in tree.segments(least, prefix):
+        keys = [node for run in (*part.above, (part.start, part.stop)) for node in range(*run)]
+        for at, node in enumerate(range(part.start, part.stop)):
+            if part.mask is None:
+                assert not prefix
+                seen[node] = keys[: at + 1]
+            else:
+                assert (part.mask[at, :prefix] == 0).all()
+                seen[node] = [keys[n] for n in (part.mask[at, prefix:] == 0).nonzero().flatten().tolist()]
+    assert list(seen) == list(range(len(tree.tokens)))
+    return seen
+
+
+@pytest.mark.parametrize("least", [1, 3, 1000])
+@pytest.mark.parametrize("prefix", [0, 2])
 @pytest.mark.parametrize("seed", range(20))
-def test_each_path_spells_its_sequence_and_sees_itself_alone(seed):
+def test_each_path_spells_its_sequence_and_sees_itself_alone(seed, prefix, least):
     sequences = random_sequences(seed, 12)
     tree = TokenTree(sequences)
-    mask = tree.mask(prefix=2)
+    seen = seen_by(tree, least, prefix)
     for sequence, path in zip(sequences, tree.paths, strict=True):
         assert [tree.tokens[node] for node in path] == sequence
         assert [tree.depths[node] for node in path] == list(range(len(sequence)))
         for at, node in enumerate(path):
-            assert mask[node, :2].all()
-            assert mask[node, 2:].nonzero().flatten().tolist() == path[: at + 1]
+            assert seen[node] == path[: at + 1]
+
+
+def test_unrelated_sequences_and_what_hangs_from_a_long_chain_are_attended_to_apart():
+    chain = list(range(50))
+    tree = TokenTree([[*chain, *[100 + n] * 40] for n in range(3)] + [[200 + n] * 60 for n in range(2)])
+    assert [(part.stop - part.start, part.above) for part in tree.segments(least=30)] == [
+        (50, ()), (40, ((0, 50),)), (40, ((0, 50),)), (40, ((0, 50),)), (60, ()), (60, ())
+    ]  # fmt: skip
 
 
 def test_a_common_start_is_one_run_of_nodes():

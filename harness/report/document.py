@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.audit import Audit, package_versions
+from harness.audit import Audit
+from harness.checkpoints import CheckedModel
+from harness.evaluate import package_versions
 from harness.fingerprint import digest_of, files_digest
-from harness.models import CheckedModel
 from harness.report import rows
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
@@ -40,7 +41,7 @@ def build(audit: Audit) -> dict[str, Any]:
         "candidates": [_model(c) for c in audit.candidates],
         "basket": audit.basket.name,
         "policy": asdict(audit.policy),
-        "run": {"device": audit.models.device, "dtype": audit.models.dtype, "backend": audit.options.backend},
+        "run": _run(audit),
         "packages": package_versions(),
         "code": code_digest(),
         "canaries": canaries,
@@ -52,6 +53,12 @@ def build(audit: Audit) -> dict[str, Any]:
         "items": rows.saved(audit, names),
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
     }
+
+
+def _run(audit: Audit) -> dict[str, Any]:
+    """What the models ran on; the kind of device, as which of several equal ones differs from worker to worker."""
+    device = audit.models.device.partition(":")[0]
+    return {"device": device, "dtype": audit.models.dtype, "backend": audit.options.backend}
 
 
 def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:

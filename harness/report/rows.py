@@ -9,9 +9,9 @@ from typing import Any
 from harness import evidence, stats
 from harness.audit import Audit
 from harness.benchmarks import CHOICE_PROB, GOLD_PROB
+from harness.checkpoints import CheckedModel
 from harness.compare import Comparison
 from harness.faults import FAULTS
-from harness.models import CheckedModel
 from harness.verdict import INCONCLUSIVE, Verdict
 
 IN_POINTS = ("base", "candidate", "change", "low", "high", "margin", "floor", "detectable")

@@ -1,0 +1,86 @@
+"""Attention that the engine's layouts need, registered with transformers under the name `LETHE`.
+
+A forward pass is one of three:
+- a tree of tokens (`segments` given): each segment attends to the shared prefix, to the chains above it and to itself;
+- a step of rows that are being written (`shared_prefix` alone): one matrix product of all rows with the prefix they
+  share, another of each row with its own tokens, under one softmax (Hydragen, Juravsky et al. 2024, arXiv:2402.05099);
+- anything else: transformers' scaled dot-product attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+LETHE = "lethe"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of tree nodes that attend to the same keys: the prefix, the `above` runs of nodes, and one another.
+
+    mask: what is added to the scores, [nodes, prefix + above + nodes]; None for a chain with nothing above it, which is
+    causal.
+    """
+
+    start: int
+    stop: int
+    above: tuple[tuple[int, int], ...]
+    mask: torch.Tensor | None
+
+
+def attend(
+    module, query, key, value, attention_mask, dropout=0.0, scaling=None, shared_prefix=None, segments=None, **kwargs
+):
+    """The attention function: query [rows, heads, tokens, size], key and value [rows, kv heads, keys, size]."""
+    if segments is not None:
+        return _attend_tree(module, query, key, value, scaling, shared_prefix, segments), None
+    if shared_prefix is not None:
+        return _attend_step(module, query, key, value, attention_mask, scaling, shared_prefix), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+
+
+def _attend_tree(module, query, key, value, scaling, prefix, segments):
+    group = query.shape[1] // key.shape[1]
+    sides = []
+    for own, kept in ((key, prefix and prefix.keys), (value, prefix and prefix.values)):
+        whole = own.repeat_interleave(group, dim=1)
+        sides.append((whole, [kept[module.layer_idx].repeat_interleave(group, dim=1)] if kept else []))
+    out = []
+    for segment in segments:
+        runs = (*segment.above, (segment.start, segment.stop))
+        keys, values = (torch.cat([*kept, *(own[:, :, a:b] for a, b in runs)], dim=2) for own, kept in sides)
+        out.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, segment.start : segment.stop],
+                keys,
+                values,
+                attn_mask=segment.mask,
+                is_causal=segment.mask is None,
+                scale=scaling,
+            )
+        )
+    return torch.cat(out, dim=2).transpose(1, 2)
+
+
+def _attend_step(module, query, key, value, attention_mask, scaling, prefix):
+    """query [rows, heads, 1, size]; key, value [rows, kv heads, used, size]; attention_mask bool [rows, 1, 1, used]."""
+    layer = module.layer_idx
+    first_key, first_value = prefix.keys[layer][0], prefix.values[layer][0]  # [kv heads, prefix, size]
+    rows, heads, _, size = query.shape
+    kv_heads = key.shape[1]
+    grouped = query.reshape(rows, kv_heads, heads // kv_heads, size) * (size**-0.5 if scaling is None else scaling)
+    by_head = grouped.transpose(0, 1).reshape(kv_heads, -1, size)  # [kv heads, rows x group, size]
+    on_prefix = (by_head @ first_key.transpose(1, 2)).reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
+    on_own = (grouped @ key.transpose(2, 3)).masked_fill(~attention_mask, float("-inf"))
+    weights = torch.softmax(torch.cat([on_prefix, on_own], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
+    of_prefix, of_own = weights.split([on_prefix.shape[-1], on_own.shape[-1]], dim=-1)
+    from_prefix = of_prefix.transpose(0, 1).reshape(kv_heads, -1, of_prefix.shape[-1]) @ first_value
+    mixed = from_prefix.reshape(kv_heads, rows, -1, size).transpose(0, 1) + of_own @ value
+    return mixed.reshape(rows, 1, heads, size)
+
+
+AttentionInterface.register(LETHE, attend)
