@@ -1,9 +1,10 @@
 """Attention that the engine's layouts need, registered with transformers under the name `LETHE`.
 
 A forward pass is one of three:
-- a tree of tokens (`segments` given): each segment attends to the shared prefix, to the chains above it and to itself;
-- a step of rows that are being written (`shared_prefix` alone): one matrix product of all rows with the prefix they
-  share, another of each row with its own tokens, under one softmax (Hydragen, Juravsky et al. 2024, arXiv:2402.05099);
+- a tree of tokens: each segment attends to the shared prefix, to the chains above it and to itself;
+- a step of rows that are being written: one matrix product of all rows with the prefix they share, another of each row
+  with its own tokens, under one softmax (Hydragen, Juravsky et al. 2024, arXiv:2402.05099), and no copy of keys and
+  values for the heads that share them;
 - anything else: transformers' scaled dot-product attention.
 """
 
@@ -16,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 LETHE = "lethe"
+STEP = "step"
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,16 @@ class Segment:
     mask: torch.Tensor | None
 
 
-def attend(
-    module, query, key, value, attention_mask, dropout=0.0, scaling=None, shared_prefix=None, segments=None, **kwargs
-):
-    """The attention function: query [rows, heads, tokens, size], key and value [rows, kv heads, keys, size]."""
-    if segments is not None:
-        return _attend_tree(module, query, key, value, scaling, shared_prefix, segments), None
-    if shared_prefix is not None:
-        return _attend_step(module, query, key, value, attention_mask, scaling, shared_prefix), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, layout=None, prefix=None, **kwargs):
+    """The attention function: query [rows, heads, tokens, size], key and value [rows, kv heads, keys, size].
+
+    layout: STEP, or the segments of a tree; prefix: the `Prefix` behind which either stands.
+    """
+    if layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    if layout is STEP:
+        return _attend_step(module, query, key, value, attention_mask, scaling, prefix), None
+    return _attend_tree(module, query, key, value, scaling, prefix, layout), None
 
 
 def _attend_tree(module, query, key, value, scaling, prefix, segments):
@@ -68,16 +71,18 @@ def _attend_tree(module, query, key, value, scaling, prefix, segments):
 
 def _attend_step(module, query, key, value, attention_mask, scaling, prefix):
     """query [rows, heads, 1, size]; key, value [rows, kv heads, used, size]; attention_mask bool [rows, 1, 1, used]."""
-    layer = module.layer_idx
-    first_key, first_value = prefix.keys[layer][0], prefix.values[layer][0]  # [kv heads, prefix, size]
     rows, heads, _, size = query.shape
     kv_heads = key.shape[1]
     grouped = query.reshape(rows, kv_heads, heads // kv_heads, size) * (size**-0.5 if scaling is None else scaling)
+    scores = (grouped @ key.transpose(2, 3)).masked_fill_(~attention_mask, float("-inf"))
+    if prefix is None:
+        mixed = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
+        return mixed.reshape(rows, 1, heads, size)
+    first_key, first_value = prefix.keys[module.layer_idx][0], prefix.values[module.layer_idx][0]
     by_head = grouped.transpose(0, 1).reshape(kv_heads, -1, size)  # [kv heads, rows x group, size]
     on_prefix = (by_head @ first_key.transpose(1, 2)).reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
-    on_own = (grouped @ key.transpose(2, 3)).masked_fill(~attention_mask, float("-inf"))
-    weights = torch.softmax(torch.cat([on_prefix, on_own], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
-    of_prefix, of_own = weights.split([on_prefix.shape[-1], on_own.shape[-1]], dim=-1)
+    weights = torch.softmax(torch.cat([on_prefix, scores], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
+    of_prefix, of_own = weights.split([on_prefix.shape[-1], scores.shape[-1]], dim=-1)
     from_prefix = of_prefix.transpose(0, 1).reshape(kv_heads, -1, of_prefix.shape[-1]) @ first_value
     mixed = from_prefix.reshape(kv_heads, rows, -1, size).transpose(0, 1) + of_own @ value
     return mixed.reshape(rows, 1, heads, size)

@@ -18,10 +18,12 @@ from harness.compare import Comparison, Unpaired, compare
 from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.models import LoadedModels, pick_device, pick_dtype
+from harness.served import check_loglikelihoods
 from harness.specs import Basket, Policy, Unusable, parse_model
 from harness.store import Cell, Score, Store
 from harness.tokenizers import check_tokenizers
 from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
+from harness.vllm_backend import parse_backend
 
 CANARIES = ("effect", "repeat", "damaged")
 
@@ -232,19 +234,23 @@ def _check_out(out: Path) -> None:
 
 def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
-    if options.backend != "hf":
-        raise Unusable(f"--backend {options.backend} is unknown; write --backend hf.")
+    backend, arguments = parse_backend(options.backend)
     _check_out(options.out)
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     specs = [parse_model(text) for text in (options.base, *options.candidates)]
     if not options.candidates:
         raise Unusable("no candidate to judge; name one with --candidate SPEC.")
+    if len({spec.kind == "served" for spec in specs}) == 2:
+        raise Unusable("base and candidate must be read by the same program; serve both, or neither.")
     base = check(specs[0], None, options.trust_remote_code)
     candidates = tuple(check(spec, base, options.trust_remote_code) for spec in specs[1:])
     benchmarks = load_benchmarks(basket)
     for benchmark in benchmarks.values():
         benchmark.check_room(base.positions)
+    for spec in specs:
+        if spec.kind == "served" and any(benchmark.needs_loglikelihoods for benchmark in benchmarks.values()):
+            check_loglikelihoods(spec)
     chat = any(b.chat for b in basket.benchmarks)
     for candidate in candidates:
         check_tokenizers(base, candidate, chat, options.trust_remote_code)
@@ -257,5 +263,5 @@ def prepare(basket: Basket, options: Options) -> Audit:
         candidates=candidates,
         benchmarks=benchmarks,
         store=Store(options.store),
-        models=LoadedModels(device, dtype, options.trust_remote_code),
+        models=LoadedModels(device, dtype, options.trust_remote_code, backend, arguments),
     )

@@ -16,12 +16,18 @@ import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from harness.attention import LETHE
+from harness.checkpoints import CheckedModel
 from harness.engine import Engine
 from harness.memory import attempt, out_of_memory
+from harness.models import LoadedModels
+from harness.served import open_served
 from harness.specs import Unusable
 from harness.token_tree import TokenTree
+from harness.vllm_backend import VllmModels
 
 TOLERANCE = 5e-3  # of log-probabilities in float32; half-precision models get more, see `_reads_trees`
+SMALL = 4  # rows at a time of a check that asks in other batches
+MANY = 256  # requests handed at a time to a backend that makes its own batches
 CHUNK = 16  # requests handed to another backend at a time, so that its answers are stored as they come
 PLAIN = {  # generation settings of transformers and the values that change nothing
     "num_beams": 1, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0,
@@ -32,14 +38,27 @@ PLAIN = {  # generation settings of transformers and the values that change noth
 
 
 def open_lm(model, tokenizer, seed: int, small: bool = False):
-    """An lm-eval LM over a loaded model; small: two rows at a time."""
+    """An lm-eval LM over a loaded model; small: a few rows at a time."""
     if not foreign_settings(model) and _reads_trees(model):
-        return Engine(model, tokenizer, seed=seed, **({"slots": 2, "pack_tokens": 64} if small else {}))
+        return Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 64} if small else {}))
     from lm_eval.models.huggingface import HFLM
 
     _use_plain_attention(model)
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2 if small else CHUNK)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=SMALL if small else CHUNK)
+
+
+@contextlib.contextmanager
+def reader(models: LoadedModels, model: CheckedModel, seed: int, small: bool = False) -> Iterator[Any]:
+    """The LM that answers as `model` inside the block, whatever runs it; small: a few rows at a time, where we say."""
+    if model.spec.kind == "served":
+        yield models.kept(model.digest, lambda: open_served(model))
+    elif models.backend == "vllm":
+        given = models.dtype, models.backend_arguments, models.trust_remote_code
+        yield models.kept("vllm", lambda: VllmModels(*given)).lm(model)
+    else:
+        with models.active(model) as loaded:
+            yield open_lm(loaded, models.tokenizer(model), seed, small)
 
 
 def foreign_settings(model) -> list[str]:
@@ -55,15 +74,17 @@ def stream(lm, requests: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         return
     if any(r.request_type == "generate_until" and normalize_gen_kwargs(r.args[1]).get("do_sample") for r in requests):
         raise Unusable(
-            "this model takes lm-eval's Hugging Face backend, which cannot sample base and candidate with the same"
+            f"this model is read by lm-eval's {type(lm).__name__}, which cannot sample base and candidate with the same"
             " noise; set temperature = 0 in the basket."
         )
     for kind in dict.fromkeys(r.request_type for r in requests):
         waiting = [i for i, r in enumerate(requests) if r.request_type == kind]
         while waiting:
-            chunk = waiting[: lm.batch_size_per_gpu]
+            halves = hasattr(lm, "batch_size_per_gpu")  # others batch by themselves
+            chunk = waiting[: lm.batch_size_per_gpu if halves else MANY]
             ask = [requests[i] for i in chunk]
-            answers = attempt(lambda kind=kind, ask=ask: getattr(lm, kind)(ask, disable_tqdm=True), len(chunk) > 1)
+            again = halves and len(chunk) > 1
+            answers = attempt(lambda kind=kind, ask=ask: getattr(lm, kind)(ask, disable_tqdm=True), again)
             if answers is None:
                 lm.batch_size_per_gpu = max(1, lm.batch_size_per_gpu // 2)
                 continue

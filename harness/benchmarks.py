@@ -224,6 +224,11 @@ class LoadedBenchmark:
         except Exception:  # a task's scorer may ask for more than this; the first real response is checked again
             return None
 
+    @property
+    def needs_loglikelihoods(self) -> bool:
+        """True if an item is scored by the probability of given texts."""
+        return self.output_type != "generate_until" or self.benchmark.gold is not None
+
     def check_room(self, positions: int | None) -> None:
         """Raises `Unusable` where an answer may fill all of a model's positions; None: it names no limit."""
         for name, task in self.tasks.items() if self.output_type == "generate_until" else ():

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from harness.backends import open_lm, stream
+from harness.backends import open_lm, reader, stream
 from harness.benchmarks import Item, LoadedBenchmark
 from harness.checkpoints import CheckedModel
 from harness.compare import compare
@@ -70,8 +70,7 @@ def _instrument(models: LoadedModels) -> str:
 
 def _again(base, benchmark, seed, models, items) -> Iterator[tuple[Item, dict[str, float]]]:
     """The items' metrics, read and written with two rows at a time."""
-    with models.active(base) as loaded:
-        lm = open_lm(loaded, models.tokenizer(base), seed, small=True)
+    with reader(models, base, seed, small=True) as lm:
         requests = [benchmark.requests(item, seed, lm.apply_chat_template) for item in items]
         flat = [(n, k) for n, made in enumerate(requests) for k in range(len(made))]
         answers: dict[tuple[int, int], Any] = {}
@@ -97,6 +96,9 @@ def damaged(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, model
     On the benchmark with the shortest prompts of those whose references the base knows. The verdict is None, with a
     reason, where it knows none: such a base is for the floor of each benchmark to judge.
     """
+    if base.spec.kind == "served" or models.backend != "hf":
+        reason = "the layers of a model that another program runs cannot be reversed"
+        return {"name": "damaged", "benchmark": None, "verdict": None, "reason": reason}
     for benchmark, seed, judged in sorted(cells, key=lambda cell: _prompt_length(cell[0])):
         key = f"canary/damaged/{cell_of(base, benchmark, seed, models).key}/{_instrument(models)}"
         if (known := store.note(key)) is None:

@@ -59,6 +59,10 @@ class CheckedModel:
 
 def check(spec: ModelSpec, base: CheckedModel | None = None, trust_remote_code: bool = False) -> CheckedModel:
     """Resolves a spec to files and checks them; `Unusable` says what is wrong. base: needed for an adapter."""
+    if spec.kind == "served":
+        from harness.served import check_served
+
+        return check_served(spec)
     path = _resolve(spec)
     if (path / "adapter_config.json").is_file():
         return _check_adapter(spec, path, base, trust_remote_code)

@@ -203,8 +203,8 @@ class Engine(TemplateLM):
             past_key_values=cache,
             use_cache=keep_cache,
             logits_to_keep=torch.tensor(nodes, device=device),
-            segments=tree.segments(least, start, self.model.dtype, device),
-            **({"shared_prefix": prefix} if prefix else {}),
+            layout=tree.segments(least, start, self.model.dtype, device),
+            prefix=prefix,
         )
         self.tokens_computed += len(tree.tokens)
         return out.logits[0], cache

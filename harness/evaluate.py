@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from harness.backends import open_lm, stream
+from harness.backends import reader, stream
 from harness.benchmarks import Item, LoadedBenchmark
 from harness.checkpoints import CheckedModel
 from harness.fingerprint import digest_of
@@ -32,7 +32,8 @@ def cell_of(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, models: 
 
     As it is run: weights, number format, kind of device, engine, and the packages that compute and score.
     """
-    run = [model.digest, models.dtype, models.device.partition(":")[0], ENGINE_VERSION, package_versions()]
+    kind = models.device.partition(":")[0]
+    run = [model.digest, models.dtype, kind, models.backend, ENGINE_VERSION, package_versions()]
     return Cell(digest_of(run), benchmark.digest, seed)
 
 
@@ -61,8 +62,7 @@ def fill(
         stored = store.items(cell)
         missing = [item for item in (benchmark.items if items is None else items) if item.id not in stored]
         if missing:
-            with models.active(model) as loaded:
-                lm = open_lm(loaded, models.tokenizer(model), seed)
+            with reader(models, model, seed) as lm:
                 _fill_missing(missing, cell, benchmark, store, lm)
     return len(missing)
 
@@ -131,7 +131,7 @@ def adapter_effect(model: CheckedModel, models: LoadedModels, store: Store) -> f
     """
     key = f"effect/{model.digest}/{models.dtype}"
     if (known := store.note(key)) is None:
-        known = _logit_change(model, models)
+        known = _logit_change(model, models) if models.backend == "hf" else _probe_change(model, models)
         store.put_note(key, known)
     if known == 0:
         raise Unusable(
@@ -139,6 +139,18 @@ def adapter_effect(model: CheckedModel, models: LoadedModels, store: Store) -> f
             " train it, or name the right directory."
         )
     return known
+
+
+def _probe_change(model: CheckedModel, models: LoadedModels) -> float:
+    """Largest change of the log-likelihood of a probe's second half, for backends that show no logits."""
+    from lm_eval.api.instance import Instance
+
+    sides = []
+    for side in (model.base, model):
+        with reader(models, side, 0) as lm:
+            halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in PROBES]
+            sides.append(lm.loglikelihood([Instance("loglikelihood", {}, half, 0) for half in halves]))
+    return max(abs(a - b) for (a, _), (b, _) in zip(*sides, strict=True))
 
 
 def _logit_change(model: CheckedModel, models: LoadedModels) -> float:

@@ -35,7 +35,7 @@ class Writing:
         self.given = {i: list(given.get(i, [])) for i in prompts}
         self.start = prefix.length if prefix else 0
         self.waiting = sorted(prompts, key=lambda i: len(prompts[i]), reverse=True)
-        self.slots = Slots(engine.model, engine.slots, prefix)
+        self.slots = Slots(engine.model, min(engine.slots, len(prompts)), prefix)
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yields (request, text) as rows end, and (request, loglikelihood) of what was given as prompts are read."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-MOST = {"cpu": (1024, 128), "cuda": (8192, 256)}  # tokens of one pass, rows written together: more gains no speed
+MOST = {"cpu": (1024, 256), "cuda": (8192, 256)}  # tokens of one pass, rows written together: more gains no speed
 ROW = 1024  # tokens that a row may come to hold in the cache, for the estimate
 SHARE = 0.4  # of the free memory that the cache may take, and that one pass may take
 

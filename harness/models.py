@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
@@ -44,9 +44,18 @@ def pick_dtype(wanted: str, device: str) -> str:
 class LoadedModels:
     """Loads each model once per process. Adapters are put on their base, which stays usable by switching them off."""
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32", trust_remote_code: bool = False):
+    def __init__(
+        self,
+        device: str = "cpu",
+        dtype: str = "float32",
+        trust_remote_code: bool = False,
+        backend: str = "hf",
+        backend_arguments: Mapping[str, Any] | None = None,
+    ):
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
+        self.backend, self.backend_arguments = backend, dict(backend_arguments or {})
         self._full: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
 
     def tokenizer(self, model: CheckedModel):
@@ -54,6 +63,12 @@ class LoadedModels:
         if key not in self._tokenizers:
             self._tokenizers[key] = load_tokenizer(model, self.trust_remote_code)
         return self._tokenizers[key]
+
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        """What another backend holds open, made once."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     @contextlib.contextmanager
     def active(self, model: CheckedModel) -> Iterator[Any]:

@@ -1,0 +1,132 @@
+"""Models behind an OpenAI-compatible server, named `served:URL#MODEL`, read through lm-eval's own class.
+
+The server keeps the weights, so what it serves is recognised by its answers: a name and a few probes, whose
+log-probabilities and greedy texts go into the digest. A key, if one is needed, comes from OPENAI_API_KEY alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoints import CheckedModel
+from harness.fingerprint import digest_of
+from harness.specs import ModelSpec, Unusable
+from harness.tokenizers import load_tokenizer
+
+PROBES = ("The capital of France is", "Question: What is 7 times 8?\nAnswer:", "Once upon a time there was a")
+TIMEOUT = 60  # seconds for one probe
+RETRIES = 5
+CONCURRENT = 16  # requests under way at once; the server batches them
+PATTERNS = ["token*", "*.jinja", "vocab*", "merges*", "*.model"]  # a tokenizer's files
+LENGTH = 4096  # tokens, where the server does not say how many it takes
+
+
+def check_served(spec: ModelSpec) -> CheckedModel:
+    """Asks the server for its model and the probes; `Unusable` where it cannot be judged."""
+    entry = _entry(spec)
+    tokenizer = _tokenizer_path(spec, entry)
+    answers = [_probe(spec, text) for text in PROBES]
+    identity = {"url": spec.location, "model": spec.served_name, "root": entry.get("root"), "answers": answers}
+    return CheckedModel(spec, tokenizer, digest_of(identity), positions=entry.get("max_model_len"))
+
+
+def open_served(model: CheckedModel):
+    """lm-eval's `local-completions` for a checked model; failing requests are repeated, then an error of the run."""
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    tokenizer = load_tokenizer(model)
+    opens = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return LocalCompletionsAPI(
+        base_url=f"{model.spec.location}/completions",
+        model=model.spec.served_name,
+        tokenizer=str(model.tokenizer_path),
+        tokenizer_backend="huggingface",
+        tokenized_requests=True,
+        add_bos_token=opens,
+        max_length=model.positions or LENGTH,
+        num_concurrent=CONCURRENT,
+        max_retries=RETRIES,
+    )
+
+
+def check_loglikelihoods(spec: ModelSpec) -> None:
+    """`Unusable` if the server does not give the log-probabilities of a prompt, which a basket's metrics may need."""
+    if _probe(spec, PROBES[0])["logprobs"] is None:
+        raise Unusable(
+            f"the server of '{spec.text}' gives no log-probabilities of a prompt (echo with logprobs), which this"
+            " basket needs; serve the model with vLLM, or judge benchmarks that write their answers only."
+        )
+
+
+def _entry(spec: ModelSpec) -> dict[str, Any]:
+    reply = _ask(spec, "models")
+    entries = {entry.get("id"): entry for entry in reply.get("data", []) if isinstance(entry, dict)}
+    if spec.served_name not in entries:
+        raise Unusable(
+            f"the server of '{spec.text}' has no model '{spec.served_name}'; name one of"
+            f" {', '.join(map(str, entries)) or 'its models (it lists none)'}."
+        )
+    return entries[spec.served_name]
+
+
+def _tokenizer_path(spec: ModelSpec, entry: dict[str, Any]) -> Path:
+    """Where the served model's tokenizer lies: the directory or hub id that the server names, or its own name."""
+    for name in (entry.get("root"), spec.served_name):
+        if name and (Path(name) / "tokenizer_config.json").is_file():
+            return Path(name)
+    from huggingface_hub import snapshot_download
+
+    for name in (entry.get("root"), spec.served_name):
+        try:
+            return Path(snapshot_download(str(name), allow_patterns=PATTERNS))
+        except Exception:  # no such id, or no network; said below for both names
+            continue
+    raise Unusable(
+        f"the tokenizer of '{spec.text}' is neither in a directory nor on the hub under that name; serve the model"
+        " under the path of its directory or its hub id."
+    )
+
+
+def _probe(spec: ModelSpec, text: str) -> dict[str, Any]:
+    """Greedy text and, where the server gives them, log-probabilities of the prompt, to a thousandth."""
+    reply = _ask(
+        spec,
+        "completions",
+        {"model": spec.served_name, "prompt": text, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True},
+    )
+    choice = (reply.get("choices") or [{}])[0]
+    given = (choice.get("logprobs") or {}).get("token_logprobs") or []
+    echoed = str(choice.get("text", "")).startswith(text) and len(given) > 8
+    return {"text": choice.get("text"), "logprobs": [round(v, 3) for v in given if v is not None] if echoed else None}
+
+
+def _ask(spec: ModelSpec, path: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+    import requests
+
+    url = f"{spec.location}/{path}"
+    header = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
+    try:
+        if payload is None:
+            reply = requests.get(url, headers=header, timeout=TIMEOUT)
+        else:
+            reply = requests.post(url, json=payload, headers=header, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        raise Unusable(
+            f"the server of '{spec.text}' does not answer at {url} ({type(error).__name__}); start it, or correct the"
+            " URL (it ends in /v1)."
+        ) from None
+    if reply.status_code in (401, 403):
+        raise Unusable(f"the server of '{spec.text}' refuses the key; set OPENAI_API_KEY to a valid one.")
+    try:
+        if reply.ok:
+            return reply.json()
+    except ValueError:
+        pass
+    raise Unusable(
+        f"the server of '{spec.text}' answers {url} with status {reply.status_code} ({reply.text.strip()[:80]!r}); it"
+        " must speak the OpenAI protocol."
+    )
