@@ -19,7 +19,7 @@ from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.models import LoadedModels, pick_device, pick_dtype
 from harness.served import check_loglikelihoods
-from harness.specs import Basket, Policy, Unusable, parse_model
+from harness.specs import GOLD_PROB, Basket, Policy, Unusable, parse_model
 from harness.store import Cell, Score, Store
 from harness.tokenizers import check_tokenizers
 from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
@@ -73,6 +73,10 @@ class Audit:
         """The seeds of a benchmark that change anything."""
         loaded = self.benchmarks[benchmark]
         return loaded.effective_seeds(loaded.benchmark.seeds or self.basket.seeds)
+
+    def written(self, benchmark: str) -> tuple[int, ...]:
+        """Those of the seeds under which answers are written."""
+        return tuple(seed for seed in self.seeds(benchmark) if self.benchmarks[benchmark].writes(seed))
 
     def work(self) -> Iterator[tuple[str, str, int]]:
         """(side, benchmark, seed) of every cell."""
@@ -132,11 +136,12 @@ class Audit:
         items: Sequence[Item] | None = None,
     ) -> Comparison:
         """Base against a candidate on one benchmark, by its deciding metric or another that was stored."""
-        loaded, seeds = self.benchmarks[benchmark], self.seeds(benchmark)
+        metric = metric or self.benchmarks[benchmark].benchmark.metric
+        seeds = self.seeds(benchmark) if metric == GOLD_PROB else self.written(benchmark)
         items = self.items(benchmark) if items is None else items
         return compare(
             benchmark,
-            metric or loaded.benchmark.metric,
+            metric,
             [(item.id, item.stratum) for item in items],
             {seed: self.scores(self.base, benchmark, seed, items) for seed in seeds},
             {seed: self.scores(candidate, benchmark, seed, items) for seed in seeds},

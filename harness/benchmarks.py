@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.faults import faults
 from harness.fingerprint import digest_of
-from harness.specs import Basket, Benchmark, Unusable
+from harness.specs import CHOICE_PROB, GOLD_PROB, Basket, Benchmark, Unusable
 from harness.tasks import (
     build_tasks,
     compile_templates_once,
@@ -31,7 +31,6 @@ from harness.tasks import (
     task_manager,
 )
 
-CHOICE_PROB, GOLD_PROB = "choice_prob", "gold_prob_per_byte"
 SCORING_VERSION = 2  # raise it when what is stored for an item changes its meaning
 
 
@@ -53,14 +52,14 @@ class LoadedBenchmark:
         first = next(iter(tasks.values()))
         self.output_type = first.OUTPUT_TYPE
         self.items = _draw(_all_items(tasks), benchmark)
+        named = ("fewshot", "chat", "temperature", "max_gen_toks", "gold")
+        settings = {key: value for key, value in asdict(benchmark).items() if key in named}
+        if benchmark.answers == "first":
+            settings["answers"] = benchmark.seeds[:1]
         self.digest = digest_of(
             {
                 "scoring": SCORING_VERSION,
-                "settings": {
-                    k: v
-                    for k, v in asdict(benchmark).items()
-                    if k in ("fewshot", "chat", "temperature", "max_gen_toks", "gold")
-                },
+                "settings": settings,
                 "tasks": {name: definition_of(task) for name, task in tasks.items()},
             }
         )
@@ -89,6 +88,10 @@ class LoadedBenchmark:
             first.setdefault(tuple(shots_drawn(task, seed) for task in self.tasks.values()), seed)
         return tuple(first.values())
 
+    def writes(self, seed: int) -> bool:
+        """True if the task's own requests are made under this seed, and not the gold solution's alone."""
+        return self.benchmark.answers == "all" or seed == self.benchmark.seeds[0]
+
     def floor(self) -> float:
         """Score of guessing in [0, 1]: the basket's, else one in the number of choices, else 0."""
         if self.benchmark.floor is not None:
@@ -115,8 +118,10 @@ class LoadedBenchmark:
             gen_prefix=task.doc_to_prefix(item.doc),
             **chat,
         )
-        made = task.construct_requests(doc=item.doc, ctx=context, metadata=(item.stratum, item.id, 1), **chat)
-        made = made if isinstance(made, list) else [made]
+        made = []
+        if self.writes(seed):
+            made = task.construct_requests(doc=item.doc, ctx=context, metadata=(item.stratum, item.id, 1), **chat)
+            made = made if isinstance(made, list) else [made]
         if self.benchmark.gold is not None:
             made.append(self._gold_request(item, context, task))
         return made
@@ -175,6 +180,8 @@ class LoadedBenchmark:
             size = len(requests[-1].args[1].encode())
             metrics[GOLD_PROB] = math.exp(loglikelihood / size)
             requests, responses = requests[:-1], responses[:-1]
+            if not requests:
+                return metrics
         for request, response in zip(requests, responses, strict=True):
             request.resps, request.filtered_resps = [response], {}
         task._instances = requests
@@ -219,7 +226,7 @@ class LoadedBenchmark:
         """The metrics of made-up responses, for which no model is needed; None where the scorer does not take them."""
         made_up = {"loglikelihood": (-1.0, False), "generate_until": ""}
         try:
-            requests = self.requests(item, 0, lambda messages, **_: str(messages))
+            requests = self.requests(item, (*self.benchmark.seeds, 0)[0], lambda messages, **_: str(messages))
             return self.score(item, requests, [made_up[request.request_type] for request in requests])
         except Exception:  # a task's scorer may ask for more than this; the first real response is checked again
             return None
@@ -262,7 +269,7 @@ def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
     compile_templates_once()
     return {
         b.name: LoadedBenchmark(b, build_tasks(b, basket, manager), parts_of(b.task, manager))
-        for b in basket.benchmarks
+        for b in (replace(b, seeds=b.seeds or basket.seeds) for b in basket.benchmarks)
     }
 
 

@@ -86,6 +86,8 @@ def _directory(text: str, path: Path) -> ModelSpec:
 
 # ---- benchmarks and baskets ------------------------------------------------------------------------------------------
 
+CHOICE_PROB, GOLD_PROB = "choice_prob", "gold_prob_per_byte"  # our metrics beside a task's own, see `benchmarks`
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -96,7 +98,8 @@ class Benchmark:
     fewshot: shots (None: the task's own); chat: prompts through the chat template; seeds: replicates (empty: those
     of the basket); temperature: 0 is greedy; max_gen_toks: length limit of an answer (None: the task's own); gold: a
     template over the document for the solution whose probability per byte is reported; floor: the score of guessing,
-    in points (None: known from the task); role: `skill` is judged, `domain` measures the gain.
+    in points (None: known from the task); role: `skill` is judged, `domain` measures the gain; answers: under which
+    seeds answers are written, `all` or the `first` alone, where they stand beside a metric that does not read them.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Benchmark:
     gold: str | None = None
     floor: float | None = None
     role: str = "skill"
+    answers: str = "all"
 
 
 @dataclass(frozen=True)
@@ -273,6 +277,10 @@ def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
             raise Unusable(f"{where}: {key} is empty; write a text or leave it out.")
     if row.get("role", "skill") not in ("skill", "domain"):
         raise Unusable(f'{where}: role = {row["role"]!r}; write "skill" (judged) or "domain" (the gain).')
+    if row.get("answers", "all") not in ("all", "first"):
+        raise Unusable(f'{where}: answers = {row["answers"]!r}; write "all" or "first" (the first seed alone).')
+    if row.get("answers") == "first" and row.get("metric") != GOLD_PROB:
+        raise Unusable(f'{where}: answers = "first" needs a metric that reads no answer; set metric = "{GOLD_PROB}".')
     values = dict(row)
     if "seeds" in row:
         values["seeds"] = check_seeds(row["seeds"], where)

@@ -180,6 +180,25 @@ def test_an_instrument_that_does_not_work_gives_no_verdict(tmp_path, taught, spo
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
+def test_answers_that_decide_nothing_may_be_written_under_the_first_seed_alone(tmp_path, taught, spoiled):
+    body = (
+        'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\nmargin = 10.0\nchat = true\n'
+        'answers = "first"\ntemperature = 0.7'
+    )
+    few_shot = 'task = "tiny_choice"\nfewshot = 4\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\n'
+    done = run(
+        tmp_path, taught, spoiled, basket=write_basket(tmp_path, letters=body, choices=few_shot + 'answers = "first"')
+    )
+    assert done.returncode in (1, 10), done.stdout
+    rows = {row["name"]: row for row in verdict_of(tmp_path)["benchmarks"]}
+    assert rows["choices"]["seeds"] == [0, 1]
+    assert "acc" in rows["choices"]["others"]
+    assert "exact_match" in rows["letters"]["others"]
+    held = [(seed, set(found)) for (_, _, seed, _), (found, _) in _rows(tmp_path).items()]
+    assert {seed for seed, found in held if found != {"gold_prob_per_byte"}} == {0}
+    assert {seed for seed, _ in held} == {0, 1}
+
+
 PARTIAL = {
     "the decision alone": (("-k", "decision"), 10),
     "nothing at all": (("-k", "no_such_test"), 5),
@@ -268,7 +287,10 @@ def test_bad_input_is_one_sentence_and_status_4(tmp_path, taught, models, candid
 BAD_BASKETS = {
     "unknown task": ('task = "no_such_task"', "lm-eval has no task 'no_such_task'"),
     "too many items": ('task = "tiny_write"\nitems = 4000', "asks for 4000 items and its documents hold 40"),
-    "answers longer than the model": ('task = "tiny_write"\nmax_gen_toks = 2048', "set a smaller max_gen_toks"),
+    "answers longer than the model": (
+        'task = "tiny_write"\nmetric = "exact_match"\nmax_gen_toks = 2048',
+        "set a smaller max_gen_toks",
+    ),
     "unknown metric": ('task = "tiny_write"\nmetric = "elo"', "has no metric 'elo'"),
 }
 

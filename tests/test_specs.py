@@ -134,7 +134,7 @@ def test_what_a_basket_leaves_out_has_a_default(basket):
 
 BAD_BASKETS = {
     "unknown key": ("margn = 3\n" + ONE, "basket 'mine.toml' has an unknown key 'margn'; known are benchmark,"),
-    "unknown key of a benchmark": (ONE + "item = 40", "benchmark 'a' has an unknown key 'item'; known are chat,"),
+    "unknown key of a benchmark": (ONE + "item = 40", "benchmark 'a' has an unknown key 'item'; known are answers, chat,"),
     "unknown key of the policy": (
         ONE + "[policy]\nbeta = 0.1",
         "[policy] has an unknown key 'beta'; known are alpha, batch, estimand, multiplicity, stopping.",
@@ -201,6 +201,8 @@ BAD_BASKETS |= {
         "temperature = nan": "temperature = nan is no number",
         "temperature = true": "temperature = True is of the wrong kind",
         "floor = inf": "floor = inf is no number",
+        'answers = "some"': 'write "all" or "first"',
+        'answers = "first"': 'set metric = "gold_prob_per_byte"',
         "max_gen_toks = 0": "max_gen_toks = 0 must be at least 1",
         "chat = 1": "chat = 1 is of the wrong kind; see README, 'Baskets'.",
         "metric = 3": "metric = 3 is of the wrong kind",

@@ -8,10 +8,10 @@ from typing import Any
 
 from harness import evidence, stats
 from harness.audit import Audit
-from harness.benchmarks import CHOICE_PROB, GOLD_PROB
 from harness.checkpoints import CheckedModel
 from harness.compare import Comparison
 from harness.faults import FAULTS
+from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.verdict import INCONCLUSIVE, Verdict
 
 IN_POINTS = ("base", "candidate", "change", "low", "high", "margin", "floor", "detectable")
@@ -87,7 +87,7 @@ def _metrics(audit: Audit, candidate: CheckedModel, name: str) -> set[str]:
     scores = [
         score
         for model in (audit.base, candidate)
-        for seed in audit.seeds(name)
+        for seed in audit.written(name)
         for score in audit.scores(model, name, seed).values()
     ]
     return set.intersection(*({key for key, value in s.metrics.items() if 0 <= value <= 1} for s in scores))

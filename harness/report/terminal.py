@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from harness.benchmarks import CHOICE_PROB, GOLD_PROB
 from harness.report.numbers import interval, points, signed
+from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.stats import detectable_margin
 
 # assumed where no scores are stored: the share of items that flip, the standard deviation of a probability's change
