@@ -6,6 +6,8 @@ The data is JSONL of {"prompt", "response"}; the loss is on the response alone (
 stopping is trained). The same seed, data, settings and number of threads give the same adapter on the same machine.
 Beside the adapter lies lethe.json: what it was made from, by digest.
 
+General rows can be mixed in against forgetting (`mixing`): --general FILE --share 0.25 [--kl 0.1].
+
 LoRA: Hu et al. 2021, arXiv:2106.09685, by peft; training by trl.
 """
 
@@ -18,14 +20,16 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import checkpoints
 from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
+from recipes.mixing import Mix, check_mix, rows_seen
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,33 @@ def read_pairs(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
-def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, settings: Settings = Settings()) -> Path:
+def train(
+    base: checkpoints.CheckedModel,
+    data: str | Path,
+    out: str | Path,
+    settings: Settings = Settings(),
+    *,
+    general: str | Path | None = None,
+    share: float = 0.0,
+    kl: float = 0.0,
+    origin: Mapping[str, Any] = {},
+) -> Path:
     """Trains an adapter of `base` on the rows of `data` and saves it to `out`, which is new or empty.
 
+    general, share, kl: a file of general rows, which make up this share of all rows seen, and the weight with which the
+    adapter is held to the base on them; the rows of `data` are seen as often as without. origin: more for the note.
     Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`, which is there once all is
     done; how many rows are cut goes to stderr.
     """
+    check_mix(general, share, kl)
     out, rows = Path(out), read_pairs(data)
+    mix = Mix(Path(general), read_pairs(general), share, kl) if share else None
     with _made_whole(out) as made:
-        trainer = _trainer(base, rows, made.parent, settings)
-        _say_what_is_cut(trainer, rows, settings.max_length)
+        trainer = _trainer(base, rows, made.parent, settings, mix)
+        _say_what_is_cut(trainer, rows, mix, settings.max_length)
         trainer.train()
         trainer.model.save_pretrained(made)
-        _finish(base, data, made, settings)
+        _finish(base, data, made, settings, mix, origin)
     return out
 
 
@@ -121,21 +139,40 @@ def _made_whole(out: Path) -> Iterator[Path]:
         made.rename(target)
 
 
-def _trainer(base, rows, out, settings):
-    import datasets
+def _trainer(base, rows, out, settings, mix: Mix | None = None):
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, set_seed
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     set_seed(settings.seed)
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, use_safetensors=True)
     tokenizer = load_tokenizer(base)
-    arguments = SFTConfig(
+    targets = _targets(model, settings.targets)
+    made = {
+        "model": model,
+        "args": _arguments(out, settings, mix, cuda),
+        "train_dataset": _dataset(rows, mix, tokenizer),
+        "processing_class": tokenizer,
+        "peft_config": LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM"
+        ),
+    }
+    if mix is None:
+        return SFTTrainer(**made)
+    from recipes.mixed_trainer import MixedTrainer
+
+    return MixedTrainer(**made, mix=mix, steps=settings.steps)
+
+
+def _arguments(out, settings, mix: Mix | None, cuda: bool):
+    from trl import SFTConfig
+
+    return SFTConfig(
         output_dir=str(out / "checkpoints"),
-        max_steps=settings.steps,
+        max_steps=rows_seen(settings.steps, settings.batch, mix.share)[2] if mix else settings.steps,
         per_device_train_batch_size=settings.batch,
         learning_rate=settings.lr,
         lr_scheduler_type="linear",
@@ -151,10 +188,17 @@ def _trainer(base, rows, out, settings):
         data_seed=settings.seed,
         dataset_num_proc=None,
     )
-    targets = _targets(model, settings.targets)
-    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM")
-    dataset = datasets.Dataset.from_list([_turns(row, tokenizer) for row in rows])
-    return SFTTrainer(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora)
+
+
+def _dataset(rows, mix: Mix | None, tokenizer):
+    """The rows as trl wants them; those of a mix say in a column what they are."""
+    import datasets
+
+    turns = [_turns(row, tokenizer) for row in rows]
+    if mix:
+        turns = [turn | {"general": False} for turn in turns]
+        turns += [_turns(row, tokenizer) | {"general": True} for row in mix.rows]
+    return datasets.Dataset.from_list(turns)
 
 
 def _targets(model, text: str) -> str | list[str]:
@@ -176,18 +220,22 @@ def _targets(model, text: str) -> str | list[str]:
     return wanted
 
 
-def _say_what_is_cut(trainer, rows, max_length: int) -> None:
+def _say_what_is_cut(trainer, rows, mix: Mix | None, max_length: int) -> None:
     """trl cuts rows at `max_length` tokens and leaves out those that then hold nothing to be trained."""
-    left, tokenizer = len(trainer.train_dataset), trainer.processing_class
-    if not left:
-        raise Unusable(f"--max-length {max_length} leaves nothing of any answer to be trained; write a larger one.")
-    cut = sum(_length(_turns(row, tokenizer), tokenizer) > max_length for row in rows)
-    if cut:
-        print(
-            f"{cut} of {len(rows)} rows are longer than --max-length {max_length} and lose their end;"
-            f" {len(rows) - left} of them are left out, as nothing of their answer remains.",
-            file=sys.stderr,
-        )
+    left, tokenizer = trainer.train_dataset, trainer.processing_class
+    of_mix = sum(left["general"]) if mix and len(left) else 0
+    for kind, given, kept in [("", rows, len(left) - of_mix), *([("general ", mix.rows, of_mix)] if mix else [])]:
+        if not kept:
+            raise Unusable(
+                f"--max-length {max_length} leaves nothing of any {kind}answer to be trained; write a larger one."
+            )
+        cut = sum(_length(_turns(row, tokenizer), tokenizer) > max_length for row in given)
+        if cut:
+            print(
+                f"{cut} of {len(given)} {kind}rows are longer than --max-length {max_length} and lose their end;"
+                f" {len(given) - kept} of them are left out, as nothing of their answer remains.",
+                file=sys.stderr,
+            )
 
 
 def _length(turns: dict, tokenizer) -> int:
@@ -211,7 +259,7 @@ def _turns(row: dict[str, str], tokenizer) -> dict:
     return {"prompt": row["prompt"] + "\n", "completion": row["response"] + tokenizer.eos_token}
 
 
-def _finish(base, data, out: Path, settings: Settings) -> None:
+def _finish(base, data, out: Path, settings: Settings, mix: Mix | None, origin: Mapping[str, Any]) -> None:
     """Half-precision weights, the base by name instead of by a path of this machine, and the note of origin."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -226,6 +274,8 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(settings).items()
               if value != getattr(Settings(), name)]  # fmt: skip
+    if mix:
+        chosen += [f"--general {mix.path.name} --share {mix.share}", *([f"--kl {mix.kl}"] if mix.kl else [])]
     given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *chosen]
     note = {
         "command": " ".join(["python -m recipes.sft", *given]),
@@ -233,6 +283,8 @@ def _finish(base, data, out: Path, settings: Settings) -> None:
         "data": file_digest(Path(data)),
         "settings": asdict(settings),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        **({"general": file_digest(mix.path), "share": mix.share, "kl": mix.kl} if mix else {}),
+        **origin,
     }
     (out / checkpoints.NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
@@ -251,6 +303,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="directory for the adapter")
     for name, value in asdict(Settings()).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+    parser.add_argument("--general", help="JSONL of {prompt, response} to mix in, against forgetting")
+    parser.add_argument("--share", type=float, default=0.0, help="of general rows among all rows seen, as in 0.25")
+    parser.add_argument("--kl", type=float, default=0.0, help="weight of the divergence from the base on general rows")
     return parser
 
 
@@ -258,7 +313,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
         settings = settings_of(arguments)
-        print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
+        mixed = {name: getattr(given, name) for name in ("general", "share", "kl")}
+        check_mix(**mixed)
+        print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings, **mixed))
     except Unusable as error:
         raise SystemExit(str(error)) from None
 

@@ -1,24 +1,32 @@
-"""The recipe: repeatable, trains the answer and its end, and leaves a note of what it was made from."""
+"""The recipe: repeatable, trains the answer and its end, and leaves a note of what it was made from.
+
+And with general rows mixed in: as many domain rows as without, the loss of the whole batch, held to the base.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTTrainer
 
 from harness.checkpoints import check, weights_digest
 from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
+from recipes.mixing import Mix, draw, rows_seen
 from recipes.sft import Settings, _trainer, main, read_pairs, train
 from tests.conftest import save_tiny
 
 ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12)]
+GENERAL = [{"prompt": f"Tell me of {n}.", "response": "It is a long story. " * (1 + n % 5)} for n in range(20)]
 QUICK = Settings(steps=3, batch=4, lr=1e-2, rank=2, alpha=4)
 
 
@@ -26,6 +34,13 @@ QUICK = Settings(steps=3, batch=4, lr=1e-2, rank=2, alpha=4)
 def data(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture
+def general(tmp_path):
+    path = tmp_path / "general.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in GENERAL))
     return path
 
 
@@ -142,6 +157,193 @@ def test_rows_without_a_chat_template_are_counted_too(data, tmp_path, capsys):
     plain = check(parse_model(str(save_tiny(tmp_path / "plain", template=None))))
     train(plain, data, tmp_path / "a", replace(QUICK, max_length=21))
     assert "2 of 12 rows are longer than --max-length 21 and lose their end; 0 of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize(("steps", "batch"), [(80, 16), (3, 4), (1, 1)])
+def test_a_mix_sees_the_recipes_domain_rows_and_its_share_of_general_ones(share, steps, batch):
+    general = [False] * 30 + [True] * 40
+    batches = draw(general, [5] * 70, steps, batch, share, seed=0)
+    kinds = Counter(general[row] for drawn in batches for row in drawn)
+    assert kinds[False] == steps * batch
+    assert kinds[True] == max(1, round(steps * batch * share / (1 - share)))
+    assert len(batches) == rows_seen(steps, batch, share)[2]
+    assert 1 <= min(map(len, batches)) <= max(map(len, batches)) <= batch
+    times = Counter(row for drawn in batches for row in drawn)
+    for rows in (range(30), range(30, 70)):  # none comes again before all have come
+        assert max(times[row] for row in rows) - min(times[row] for row in rows) <= 1
+
+
+def test_steps_grow_by_the_share():
+    assert [rows_seen(80, 16, share)[2] for share in (0.01, 0.05, 0.1, 0.25, 0.5, 0.9)] == [81, 85, 89, 107, 160, 800]
+
+
+def test_each_batch_mixes_both_kinds_and_general_rows_of_like_length():
+    general, lengths = [False] * 30 + [True] * 64, [5] * 30 + [(37 * n) % 64 for n in range(64)]
+    batches = draw(general, lengths, 48, 16, 0.25, seed=0)
+    assert len(batches) == 64
+    assert all(sum(general[row] for row in drawn) == 4 for drawn in batches)
+    spread = [max(own) - min(own) for drawn in batches if (own := [lengths[row] for row in drawn if general[row]])]
+    assert sum(spread) / len(spread) < 16  # of 64; four rows at random: 38
+
+
+def test_a_seed_draws_other_rows_in_another_order():
+    given = [False] * 30 + [True] * 40, list(range(70)), 6, 8, 0.25
+    assert draw(*given, seed=1) == draw(*given, seed=1) != draw(*given, seed=2)
+
+
+def mixed(base, tmp_path, kl=0.0, **changes):
+    """A trainer of a mix, whose adapter was moved away from the base, and its first batch."""
+    mix = Mix(Path("general.jsonl"), GENERAL, 0.5, kl)
+    trainer = _trainer(base, ROWS, tmp_path / "a", replace(QUICK, batch=6, **changes), mix)
+    torch.manual_seed(0)
+    for name, weight in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return trainer, next(iter(trainer.get_train_dataloader()))
+
+
+def test_the_loss_of_a_mixed_batch_is_that_of_the_whole(base, tmp_path):
+    trainer, batch = mixed(base, tmp_path)
+    whole = {name: tensor for name, tensor in batch.items() if name != "general"}
+    assert batch["general"].tolist().count(True) == 3
+    expected = SFTTrainer.compute_loss(trainer, trainer.model, dict(whole))
+    assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_short_rows_are_not_padded_to_the_long_ones(base, tmp_path):
+    trainer, batch = mixed(base, tmp_path)
+    shapes = []
+    trainer.model.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    trainer.compute_loss(trainer.model, dict(batch))
+    lengths, general = batch["attention_mask"].sum(dim=1), batch["general"]
+    assert shapes == [(3, lengths[~general].max()), (3, lengths[general].max())]
+    assert lengths[~general].max() < lengths[general].max()
+
+
+def log_probabilities(model, row):
+    """Of each answer token's place [answer tokens, vocabulary], and the tokens, from one row alone."""
+    tokens, labels = (row[name][row["attention_mask"] == 1] for name in ("input_ids", "labels"))
+    places = [n for n in range(1, len(tokens)) if labels[n] != -100]
+    logits = model(tokens[None]).logits[0]
+    return torch.stack([logits[n - 1] - logits[n - 1].logsumexp(0) for n in places]), tokens[places]
+
+
+def test_the_divergence_from_the_base_is_that_of_a_hand_computation(base, tmp_path):
+    trainer, batch = mixed(base, tmp_path, kl=0.7)
+    plain = AutoModelForCausalLM.from_pretrained(base.path)  # anew, so that nothing of the trainer decides it
+    model = trainer.model.eval()
+    entropies, divergences = [], []
+    with torch.no_grad():
+        for n, is_general in enumerate(batch["general"]):
+            row = {name: tensor[n] for name, tensor in batch.items()}
+            p, tokens = log_probabilities(model, row)
+            entropies += [-p[k, token].item() for k, token in enumerate(tokens)]
+            if is_general:
+                q, _ = log_probabilities(plain, row)
+                divergences += [sum(p[k].exp() * (p[k] - q[k])).item() for k in range(len(tokens))]
+    expected = sum(entropies) / len(entropies) + 0.7 * sum(divergences) / len(divergences)
+    assert sum(divergences) > 1
+    assert trainer.compute_loss(model.train(), dict(batch)).item() == pytest.approx(expected, rel=1e-4)
+    assert model.training
+
+
+def test_the_base_has_no_dropout_when_the_adapter_is_held_to_it(tmp_path):
+    path = save_tiny(tmp_path / "base")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    trainer, batch = mixed(check(parse_model(str(path))), tmp_path, kl=1.0)
+    bases = []
+    forward = trainer.model.forward
+
+    def spy(*args, **kwargs):
+        found = forward(*args, **kwargs)
+        bases.extend([] if torch.is_grad_enabled() else [found.logits])
+        return found
+
+    trainer.model.forward = spy
+    for _ in range(2):
+        trainer.compute_loss(trainer.model.train(), dict(batch))
+    assert torch.equal(*bases)
+
+
+def test_the_divergence_holds_the_adapter_to_the_base(base, data, general, tmp_path):
+    tokenizer, moved = AutoTokenizer.from_pretrained(base.path), {}
+    for kl in (0.0, 5.0):
+        settings = replace(QUICK, steps=12)
+        adapter = train(base, data, tmp_path / str(kl), settings, general=general, share=0.25, kl=kl)
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.path), adapter)
+        ids = tokenizer(GENERAL[0]["response"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            ours = model(ids).logits.log_softmax(-1)
+            with model.disable_adapter():
+                bases = model(ids).logits.log_softmax(-1)
+        moved[kl] = (ours.exp() * (ours - bases)).sum(-1).mean().item()
+    assert moved[5.0] < moved[0.0] / 2
+
+
+def test_a_mixed_training_is_repeatable_and_noted(base, data, general, tmp_path):
+    one, two = (train(base, data, tmp_path / n / "a", QUICK, general=general, share=0.25) for n in ("1", "2"))
+    assert all(torch.equal(tensor, weights(two)[name]) for name, tensor in weights(one).items())
+    note = json.loads((one / "lethe.json").read_text())
+    assert note == json.loads((two / "lethe.json").read_text())
+    assert (note["general"], note["share"], note["kl"]) == (file_digest(general), 0.25, 0.0)
+    assert note["command"].endswith(" --general general.jsonl --share 0.25")
+    assert note["settings"] == asdict(QUICK)
+
+
+def test_without_general_rows_the_recipe_is_trls_own(base, data, tmp_path):
+    assert type(_trainer(base, ROWS, tmp_path / "a", QUICK)) is SFTTrainer
+    note = json.loads((train(base, data, tmp_path / "b", QUICK) / "lethe.json").read_text())
+    assert sorted(note) == ["base_weights", "command", "data", "settings", "threads"]
+
+
+def test_a_mix_is_trained_from_the_command_line(tiny_base, data, general, tmp_path, capsys):
+    given = ["--base", tiny_base, "--data", data, "--out", tmp_path / "a", "--steps", 2, "--batch", 4]
+    main([str(word) for word in [*given, "--general", general, "--share", 0.25, "--kl", 0.5]])
+    note = json.loads((tmp_path / "a" / "lethe.json").read_text())
+    assert (note["share"], note["kl"]) == (0.25, 0.5)
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'a'}\n")
+
+
+def test_general_rows_that_are_cut_are_counted_apart(base, data, general, tmp_path, capsys):
+    train(base, data, tmp_path / "a", replace(QUICK, max_length=80), general=general, share=0.25)
+    said = capsys.readouterr().err
+    assert "12 of 20 general rows are longer than --max-length 80 and lose their end; 0 of them are left out" in said
+    assert "of 12 rows" not in said
+
+
+def test_a_length_that_leaves_no_general_answer_is_said(base, data, tmp_path):
+    path = tmp_path / "general.jsonl"
+    path.write_text(json.dumps({"prompt": "Why? " * 20, "response": "So."}) + "\n")
+    with pytest.raises(Unusable, match="--max-length 60 leaves nothing of any general answer to be trained; write a"):
+        train(base, data, tmp_path / "a", replace(QUICK, max_length=60), general=path, share=0.25)
+    assert not (tmp_path / "a").exists()
+
+
+WRONG_MIXES = {
+    "--share 1 --general FILE": "--share 1.0 is no share of the rows; write a number from 0 to below 1, as in 0.25.",
+    "--share -0.1 --general FILE": "--share -0.1 is no share of the rows",
+    "--share nan --general FILE": "--share nan is no share of the rows",
+    "--share 0.25 --kl -1 --general FILE": "--kl -1.0 is no weight; write 0 or a number above it, as in 0.1.",
+    "--share 0.25 --kl inf --general FILE": "--kl inf is no weight",
+    "--share 0.25 --kl nan --general FILE": "--kl nan is no weight",
+    "--share 0.25": "--share 0.25 has no general rows to take; name them with --general FILE.",
+    "--general FILE": "at --share 0 is not used; write a share above 0, as in --share 0.25.",
+    "--kl 0.5": "--kl 0.5 acts on general rows and there are none; add --general FILE --share 0.25.",
+}
+
+
+@pytest.mark.parametrize(("options", "sentence"), WRONG_MIXES.items(), ids=WRONG_MIXES)
+def test_mixes_that_cannot_be_used_are_one_sentence(tiny_base, data, general, tmp_path, options, sentence):
+    given = ["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a")]
+    with pytest.raises(SystemExit) as caught:
+        main([*given, *options.replace("FILE", str(general)).split(" ")])
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a").exists()
 
 
 WRONG = {

@@ -1,0 +1,1 @@
+"""What brings a lost skill back: each file makes a new candidate of base and candidate. Imports harness and recipes."""
