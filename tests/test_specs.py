@@ -134,7 +134,7 @@ def test_what_a_basket_leaves_out_has_a_default(basket):
 
 BAD_BASKETS = {
     "unknown key": ("margn = 3\n" + ONE, "basket 'mine.toml' has an unknown key 'margn'; known are benchmark,"),
-    "unknown key of a benchmark": (ONE + "item = 40", "benchmark 'a' has an unknown key 'item'; known are answers, chat,"),
+    "unknown key of a benchmark": (ONE + "item = 40", "benchmark 'a' has an unknown key 'item'; known are answers,"),
     "unknown key of the policy": (
         ONE + "[policy]\nbeta = 0.1",
         "[policy] has an unknown key 'beta'; known are alpha, batch, estimand, multiplicity, stopping.",
