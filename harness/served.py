@@ -55,7 +55,7 @@ def open_served(model: CheckedModel):
 
 def check_loglikelihoods(spec: ModelSpec) -> None:
     """`Unusable` if the server does not give the log-probabilities of a prompt, which a basket's metrics may need."""
-    if _probe(spec, PROBES[0])["logprobs"] is None:
+    if not _probe(spec, PROBES[0])["echoed"]:
         raise Unusable(
             f"the server of '{spec.text}' gives no log-probabilities of a prompt (echo with logprobs), which this"
             " basket needs; serve the model with vLLM, or judge benchmarks that write their answers only."
@@ -92,16 +92,21 @@ def _tokenizer_path(spec: ModelSpec, entry: dict[str, Any]) -> Path:
 
 
 def _probe(spec: ModelSpec, text: str) -> dict[str, Any]:
-    """Greedy text and, where the server gives them, log-probabilities of the prompt, to a thousandth."""
-    reply = _ask(
-        spec,
-        "completions",
-        {"model": spec.served_name, "prompt": text, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True},
-    )
-    choice = (reply.get("choices") or [{}])[0]
-    given = (choice.get("logprobs") or {}).get("token_logprobs") or []
-    echoed = str(choice.get("text", "")).startswith(text) and len(given) > 8
-    return {"text": choice.get("text"), "logprobs": [round(v, 3) for v in given if v is not None] if echoed else None}
+    """The greedy continuation with its log-probabilities, and whether the prompt's are given too."""
+    asked = {"model": spec.served_name, "prompt": text, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True}
+    choice = (_ask(spec, "completions", asked).get("choices") or [{}])[0]
+    logprobs = choice.get("logprobs") or {}
+    echoed = str(choice.get("text", "")).startswith(text) and len(logprobs.get("token_logprobs") or []) > 8
+    return {"text": choice.get("text"), "logprobs": _rounded(logprobs), "echoed": echoed}
+
+
+def _rounded(value: Any) -> Any:
+    """JSON with its numbers to a thousandth, which a server repeats and another model does not."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _ask(spec: ModelSpec, path: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
