@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: audit test parity candidate calibrate
+.PHONY: audit test parity candidate calibrate speed
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
@@ -23,6 +23,9 @@ candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
 
 calibrate: $(READY)  ## measure the gate's own error rates again, into docs/calibration.md (some minutes, no model)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.calibrate
+
+speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (an hour on two cores)
+	OMP_NUM_THREADS=2 $(BIN)/python -m bench.speed $(ARGS)
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv

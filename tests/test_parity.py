@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bench.lm_eval_runs import run_lm_eval
 from fixtures.embedded import chemistry_data
 from harness import assets
 from harness.attention import LETHE
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.engine import Engine
-from harness.fingerprint import digest_of
 from harness.specs import load_basket
 from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT
@@ -70,30 +68,7 @@ def theirs(benchmark: LoadedBenchmark, path: Path) -> tuple[dict[str, dict], dic
     """(metrics, responses) by item id, by `lm_eval.simple_evaluate`."""
     backend = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(path).eval(),
                    tokenizer=AutoTokenizer.from_pretrained(path), batch_size=8)  # fmt: skip
-    wanted = {item.id for item in benchmark.items}
-    ids = {
-        name: [f"{name}:{digest_of(dict(doc))[:12]}" for doc in task.eval_docs]
-        for name, task in benchmark.tasks.items()
-    }
-    samples = {name: [n for n, key in enumerate(keys) if key in wanted] for name, keys in ids.items()}
-    found = simple_evaluate(
-        model=backend,
-        tasks=[task for name, task in benchmark.tasks.items() if samples[name]],
-        samples={name: indices for name, indices in samples.items() if indices},
-        apply_chat_template=benchmark.benchmark.chat,
-        fewshot_as_multiturn=benchmark.benchmark.chat,
-        log_samples=True,
-        bootstrap_iters=0,
-    )
-    metrics: dict[str, dict[str, Any]] = {}
-    responses = {}
-    for name, rows in found["samples"].items():
-        for row in rows:
-            key = ids[name][row["doc_id"]]
-            suffix = "" if row["filter"] == "none" else f",{row['filter']}"
-            metrics.setdefault(key, {}).update({m + suffix: row[m] for m in row["metrics"]})
-            responses[key] = [r[0] for r in row["resps"]]
-    return metrics, responses
+    return run_lm_eval(benchmark, backend)
 
 
 @pytest.mark.parametrize("name", NAMES)
