@@ -110,7 +110,7 @@ def train(
     check_mix(general, share, kl)
     out, rows = Path(out), read_pairs(data)
     mix = Mix(Path(general), read_pairs(general), share, kl) if share else None
-    with _made_whole(out) as made:
+    with made_whole(out) as made:
         trainer = _trainer(base, rows, made.parent, settings, mix)
         _say_what_is_cut(trainer, rows, mix, settings.max_length)
         trainer.train()
@@ -120,7 +120,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _made_whole(out: Path) -> Iterator[Path]:
+def made_whole(out: Path) -> Iterator[Path]:
     """A directory beside `out` that takes its place at the end of the block, and is gone if the block breaks."""
     target = out.resolve()
     try:
