@@ -25,7 +25,10 @@ OURS = [path for package in ORDER for path in files_of(package)]
 HARNESS = files_of("harness")
 WITHOUT_TORCH = [
     *files_of("harness/stats"),
-    *(ROOT / "harness" / name for name in ("compare.py", "verdict.py", "router.py", "report/numbers.py", "report/terminal.py")),
+    *(
+        ROOT / "harness" / name
+        for name in ("compare.py", "verdict.py", "router.py", "report/numbers.py", "report/terminal.py")
+    ),
 ]
 
 
