@@ -72,6 +72,8 @@ def pytest_configure(config):
     try:
         config.stash[AUDIT] = _prepare(config)
     except Unusable as error:
+        if not _is_worker(config) and not config.option.collectonly:
+            _remove_verdict(Path(config.option.out or "out"))
         raise pytest.UsageError(str(error)) from None
     config.stash[RECORD] = Record()
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
@@ -86,6 +88,8 @@ class Record:
 
     def pytest_runtest_logreport(self, report):
         self.failed |= report.outcome == "failed"
+        if report.when == "???":  # xdist's word for a worker that died: the machine's error, no verdict
+            self._properties += [("lethe_died", NO_VERDICT), ("lethe_error", str(report.longrepr))]
         if report.when == "teardown" or report.outcome == "failed":  # a test's properties stand in each of its reports
             self._properties += report.user_properties
 
@@ -104,6 +108,8 @@ class Record:
     def settle(self, status: int, planned: int) -> None:
         """pytest's own status and the number of verdicts that there must be -> the run's status."""
         statuses, judged = self.all("lethe_status"), len(set(self.all("lethe_judged")))
+        if self.document is None:
+            statuses += self.all("lethe_died")
         if status not in (0, 1):
             self.status = status
         elif statuses:
@@ -225,7 +231,7 @@ def pytest_sessionstart(session):
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
-    _remove_verdict(audit)
+    _remove_verdict(audit.options.out)
     from harness.report.progress import Watcher
 
     with _visible(config):
@@ -284,7 +290,7 @@ def pytest_sessionfinish(session, exitstatus):
     record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus), _planned(audit))
     session.exitstatus = record.status
     if not record.decided and not config.option.collectonly:
-        _remove_verdict(audit)
+        _remove_verdict(audit.options.out)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -308,7 +314,8 @@ def _planned(audit) -> int:
     return len(audit.basket.skills) * len(audit.subjects)
 
 
-def _remove_verdict(audit) -> None:
+def _remove_verdict(out: Path) -> None:
     """A file that says SHIP must not outlive a run that did not end so."""
     for name in ("verdict.json", "scores.jsonl"):
-        (audit.options.out / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the status says it too
+            (out / name).unlink(missing_ok=True)

@@ -32,9 +32,15 @@ def cell_of(model: CheckedModel, benchmark: LoadedBenchmark, seed: int, models: 
 
     As it is run: weights, number format, kind of device, engine, and the packages that compute and score.
     """
-    kind = models.device.partition(":")[0]
-    run = [model.digest, models.dtype, kind, models.backend, ENGINE_VERSION, package_versions()]
-    return Cell(digest_of(run), benchmark.digest, seed)
+    run = [model.digest, models.dtype, models.device.partition(":")[0], _reader_of(models), ENGINE_VERSION]
+    return Cell(digest_of([*run, package_versions()]), benchmark.digest, seed)
+
+
+def _reader_of(models: LoadedModels) -> list[Any]:
+    """What reads the models, with what of its arguments and version may show in a score."""
+    if models.backend == "hf":
+        return [models.backend]
+    return [models.backend, version(models.backend), sorted(models.backend_arguments.items())]
 
 
 @functools.cache
@@ -129,7 +135,7 @@ def adapter_effect(model: CheckedModel, models: LoadedModels, store: Store) -> f
 
     An adapter that was not applied scores exactly like the base and would pass every benchmark.
     """
-    key = f"effect/{model.digest}/{models.dtype}"
+    key = f"effect/{model.digest}/{models.dtype}/{digest_of(_reader_of(models))[:12]}"
     if (known := store.note(key)) is None:
         known = _logit_change(model, models) if models.backend == "hf" else _probe_change(model, models)
         store.put_note(key, known)

@@ -53,14 +53,13 @@ class Writing:
         whole = {i: self.prompts[i] + [token for _, tokens in self.given[i] for token in tokens] for i in batch}
         runs = packs(batch, whole, self.start, self.engine.pack_tokens)
         for n, members in enumerate(runs):
-            again = len(members) > 1 or bool(self.slots.rows)
+            again = len(members) > 1 or bool(self.slots.rows) or self.slots.size > 1
             answers = attempt(lambda members=members: self._read(members), again)
             if answers is None:
                 self.waiting += [i for run in runs[n:] for i in run]
                 if len(members) > 1:
                     self.engine.pack_tokens = max(1, self.engine.pack_tokens // 2)
-                else:
-                    self.slots.size = len(self.slots.rows)
+                self.slots.shrink(len(self.slots.rows) or max(1, self.slots.size // 2))
                 return
             yield from answers
 

@@ -78,7 +78,8 @@ class LoadedModels:
         if model.is_adapter:
             loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
-            with _folded(loaded, model.digest) if self._may_fold else contextlib.nullcontext():
+            folds = self._may_fold and not _acts_on_shared_weights(loaded)
+            with _folded(loaded, model.digest) if folds else contextlib.nullcontext():
                 yield loaded
         elif hasattr(loaded, "disable_adapter"):
             with loaded.disable_adapter():
@@ -128,6 +129,17 @@ class LoadedModels:
         _all_applied(loaded, adapter)
         self._full[owner.digest] = loaded.eval()
         return loaded
+
+
+def _acts_on_shared_weights(loaded) -> bool:
+    """True if some adapted weight has a second place in the model, where the adapter does not act: tied embeddings."""
+    from collections import Counter
+
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    places = Counter(id(weight) for _, weight in loaded.named_parameters(remove_duplicate=False))
+    layers = (module.get_base_layer() for module in loaded.modules() if isinstance(module, BaseTunerLayer))
+    return any(places[id(weight)] > 1 for layer in layers for weight in layer.parameters(recurse=False))
 
 
 @contextlib.contextmanager

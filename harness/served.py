@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints import CheckedModel
-from harness.fingerprint import digest_of
+from harness.checkpoints import TOKENIZER_FILES, CheckedModel
+from harness.fingerprint import digest_of, files_digest
 from harness.specs import ModelSpec, Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -29,7 +29,8 @@ def check_served(spec: ModelSpec) -> CheckedModel:
     entry = _entry(spec)
     tokenizer = _tokenizer_path(spec, entry)
     answers = [_probe(spec, text) for text in PROBES]
-    identity = {"url": spec.location, "model": spec.served_name, "root": entry.get("root"), "answers": answers}
+    files = files_digest(path for name in TOKENIZER_FILES if (path := tokenizer / name).is_file())
+    identity = [spec.location, spec.served_name, entry.get("root"), files, answers]
     return CheckedModel(spec, tokenizer, digest_of(identity), positions=entry.get("max_model_len"))
 
 
@@ -96,7 +97,8 @@ def _probe(spec: ModelSpec, text: str) -> dict[str, Any]:
     asked = {"model": spec.served_name, "prompt": text, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True}
     choice = (_ask(spec, "completions", asked).get("choices") or [{}])[0]
     logprobs = choice.get("logprobs") or {}
-    echoed = str(choice.get("text", "")).startswith(text) and len(logprobs.get("token_logprobs") or []) > 8
+    # of the continuation alone there would be text without the prompt
+    echoed = str(choice.get("text", "")).startswith(text) and len(logprobs.get("token_logprobs") or []) > 2
     return {"text": choice.get("text"), "logprobs": _rounded(logprobs), "echoed": echoed}
 
 

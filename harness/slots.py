@@ -89,11 +89,18 @@ class Slots:
     def take_youngest(self) -> list[Row]:
         """Removes the half of the rows that have written least, and leaves no more room than for the others."""
         taken = self._take(sorted(self.rows, key=lambda row: len(row.tokens))[: len(self.rows) // 2])
-        self.size = max(1, len(self.rows))
+        self.shrink(max(1, len(self.rows)))
+        return taken
+
+    @torch.inference_mode()
+    def shrink(self, size: int) -> None:
+        """Gives back the memory of all but `size` slots; of all of them where no row is left."""
+        self.size = size
+        if not self.rows:
+            self._keys, self._values = [], []
         for stores in (self._keys, self._values):
             for n, store in enumerate(stores):
-                stores[n] = store[: self.size].clone()
-        return taken
+                stores[n] = store[:size].clone()
 
     @torch.inference_mode()
     def _take(self, taken: list[Row]) -> list[Row]:

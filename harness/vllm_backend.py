@@ -16,6 +16,7 @@ from harness.checkpoints import CheckedModel
 from harness.specs import Unusable
 
 NAME = "vllm"
+OURS = {"pretrained", "dtype", "trust_remote_code", "lora_local_path", "seed"}
 
 
 def parse_backend(text: str) -> tuple[str, dict[str, Any]]:
@@ -26,6 +27,8 @@ def parse_backend(text: str) -> tuple[str, dict[str, Any]]:
     arguments = dict(part.partition("=")[::2] for part in rest.split(",") if part.strip())
     if odd := [key for key, value in arguments.items() if not key.strip() or not value.strip()]:
         raise Unusable(f"--backend {text}: '{odd[0]}' is no key=value; write as in vllm:tensor_parallel_size=2.")
+    if own := sorted(OURS & {key.strip() for key in arguments}):
+        raise Unusable(f"--backend {text}: {own[0]} is set by Lethe's own options; leave it out.")
     if name == NAME and importlib.util.find_spec(NAME) is None:
         raise Unusable(f"--backend {text}: vLLM is not installed; install it, or write --backend hf.")
     return name, {key.strip(): _value(value.strip()) for key, value in arguments.items()}

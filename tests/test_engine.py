@@ -162,6 +162,22 @@ def test_texts_that_do_not_fit_together_are_written_in_smaller_batches(monkeypat
     assert lm.generate_until(requests) == expected
 
 
+@pytest.mark.parametrize("positions", [500, 1000])
+def test_rows_whose_slots_do_not_fit_are_written_in_fewer_slots(monkeypatch, positions):
+    requests = writings(count=8)
+    expected = engine().generate_until(requests)
+    reserve = Slots._reserve
+
+    def scarce(slots, rows, length, *layers):
+        if max([rows, *(len(store) for store in slots._keys)]) * length > positions:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        reserve(slots, rows, length, *layers)
+
+    monkeypatch.setattr(Slots, "_reserve", scarce)
+    assert max(len(tiny_tokenizer().encode(r.args[0])) for r in requests) * 8 + 8 > 200
+    assert engine(slots=64).generate_until(requests) == expected
+
+
 def test_a_text_that_does_not_fit_alone_is_an_error_and_no_answer(monkeypatch):
     lm = engine()
     small_machine(lm, monkeypatch, tokens=5, rows=9)

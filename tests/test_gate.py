@@ -216,6 +216,12 @@ def test_a_run_that_did_not_judge_everything_leaves_no_verdict(tmp_path, taught,
     assert (tmp_path / "out" / "verdict.json").exists() == ("--collect-only" in more)
 
 
+def test_input_that_cannot_be_used_leaves_no_verdict_of_an_earlier_run(tmp_path, taught, shipped):
+    shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
+    assert run(tmp_path, taught, "nonsense").returncode == 4
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
 def test_a_failure_beside_the_gate_never_ships(tmp_path, taught, shipped):
     shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
     done = run(tmp_path, taught, taught, sabotage="fail")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.models import LoadedModels, pick_device, pick_dtype
-from tests.conftest import save_adapter
+from tests.conftest import save_adapter, tiny_model, tiny_tokenizer
 from tests.spoiling import ADAPTER, HEAD, WEIGHTS, checked, said, write_json, write_tensors
 
 
@@ -125,6 +125,30 @@ def test_an_adapter_acts_as_when_it_is_merged(family, tmp_path):
     merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.path), first.path).merge_and_unload()
     with torch.inference_mode():
         torch.testing.assert_close(logits(LoadedModels(), first), merged(IDS).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_an_adapter_on_one_end_of_tied_embeddings_leaves_the_other_end(tmp_path, target):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = tiny_model()
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    base = tmp_path / "tied"
+    model.save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    torch.manual_seed(1)
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=[target]))
+    for name, weight in tuned.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    tuned.save_pretrained(tmp_path / "adapter")
+    write_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(base))
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter").eval()
+    with torch.inference_mode():
+        expected = plain(IDS).logits
+    torch.testing.assert_close(logits(LoadedModels(), checked(tmp_path / "adapter", base)), expected)
 
 
 def test_an_adapter_of_zeros_changes_no_logit(tmp_path, tiny_base):
