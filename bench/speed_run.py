@@ -59,7 +59,7 @@ def our_runs(benchmark: LoadedBenchmark) -> tuple[list[Callable[[], None]], list
 
     def run(side: CheckedModel) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            fill(side, benchmark, 0, Store(folder), models)
+            fill(side, benchmark, [0], Store(folder), models)
 
     return [lambda: run(base), lambda: run(candidate)], [held]
 

@@ -1,7 +1,8 @@
 """Attention that the engine's layouts need, registered with transformers under the name `LETHE`.
 
 A forward pass is one of three:
-- a tree of tokens: each segment attends to the shared prefix, to the chains above it and to itself;
+- a tree of tokens: each segment attends to the chains above it and to itself, and all of them at once to the prefix
+  that they share, from which the two softmaxes are joined by their sums;
 - a step of rows that are being written: one matrix product of all rows with the prefix they share, another of each row
   with its own tokens, under one softmax (Hydragen, Juravsky et al. 2024, arXiv:2402.05099), and no copy of keys and
   values for the heads that share them;
@@ -24,8 +25,7 @@ STEP = "step"
 class Segment:
     """A run of tree nodes that attend to the same keys: the prefix, the `above` runs of nodes, and one another.
 
-    mask: what is added to the scores, [nodes, prefix + above + nodes]; None for a chain with nothing above it, which is
-    causal.
+    mask: what is added to the scores, [nodes, above + nodes]; None for a chain with nothing above it, which is causal.
     """
 
     start: int
@@ -47,26 +47,41 @@ def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
 
 
 def _attend_tree(module, query, key, value, scaling, prefix, segments):
-    group = query.shape[1] // key.shape[1]
-    sides = []
-    for own, kept in ((key, prefix and prefix.keys), (value, prefix and prefix.values)):
-        whole = own.repeat_interleave(group, dim=1)
-        sides.append((whole, [kept[module.layer_idx].repeat_interleave(group, dim=1)] if kept else []))
-    out = []
+    """query [1, heads, nodes, size]; key, value [1, kv heads, nodes, size] -> [1, nodes, heads, size]."""
+    rows, heads, nodes, size = query.shape
+    group = heads // key.shape[1]
+    whole_key, whole_value = (own.repeat_interleave(group, dim=1) for own in (key, value))
+    found = []
     for segment in segments:
         runs = (*segment.above, (segment.start, segment.stop))
-        keys, values = (torch.cat([*kept, *(own[:, :, a:b] for a, b in runs)], dim=2) for own, kept in sides)
-        out.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                query[:, :, segment.start : segment.stop],
-                keys,
-                values,
-                attn_mask=segment.mask,
-                is_causal=segment.mask is None,
-                scale=scaling,
-            )
+        keys, values = (torch.cat([own[:, :, a:b] for a, b in runs], dim=2) for own in (whole_key, whole_value))
+        part = query[:, :, segment.start : segment.stop]
+        found.append(_softmax_attention(part, keys, values, segment.mask, segment.mask is None, scaling))
+    own, own_sum = (torch.cat(parts, dim=2) for parts in zip(*found, strict=True))
+    if prefix is None:
+        return own.transpose(1, 2)
+    by_group = query.reshape(rows, heads // group, group * nodes, size)
+    first_key, first_value = prefix.keys[module.layer_idx], prefix.values[module.layer_idx]
+    shared, shared_sum = _softmax_attention(by_group, first_key, first_value, None, False, scaling)
+    share = torch.sigmoid(shared_sum.reshape(rows, heads, nodes) - own_sum)[..., None].to(own.dtype)
+    return torch.lerp(own, shared.reshape(own.shape), share).transpose(1, 2)
+
+
+def _softmax_attention(query, key, value, mask, causal, scaling) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention and the logarithm of its softmax's sum, [rows, heads, tokens], by which two of them can be joined.
+
+    torch's public function does not give the sum; its kernel for the CPU does.
+    """
+    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
         )
-    return torch.cat(out, dim=2).transpose(1, 2)
+    scores = query.float() @ key.float().transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if causal:
+        mask = torch.full(scores.shape[-2:], float("-inf"), device=scores.device).triu(1)
+    scores = scores if mask is None else scores + mask
+    total = scores.logsumexp(dim=-1)
+    return torch.exp(scores - total[..., None]).to(value.dtype) @ value, total
 
 
 def _attend_step(module, query, key, value, attention_mask, scaling, prefix):

@@ -117,7 +117,10 @@ class Audit:
         return all(self._judged_early(c, benchmark, items).verdict != INCONCLUSIVE for c in self.candidates)
 
     def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item]) -> None:
-        fill(model, self.benchmarks[benchmark], seed, self.store, self.models, items)
+        """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs."""
+        loaded = self.benchmarks[benchmark]
+        seeds = self.seeds(benchmark) if loaded.temperature > 0 else (seed,)
+        fill(model, loaded, seeds, self.store, self.models, items)
 
     def scores(
         self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None

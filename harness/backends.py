@@ -67,10 +67,10 @@ def foreign_settings(model) -> list[str]:
     return [name for name, plain in PLAIN.items() if getattr(own, name, None) not in (None, plain)]
 
 
-def stream(lm, requests: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-    """Yields (index of the request, response) as batches finish, from any lm-eval LM."""
+def stream(lm, requests: Sequence[Any], seeds: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
+    """Yields (index of the request, response) as batches finish, from any lm-eval LM; seeds: see `Engine.stream`."""
     if isinstance(lm, Engine):
-        yield from lm.stream(requests)
+        yield from lm.stream(requests, seeds)
         return
     if any(r.request_type == "generate_until" and normalize_gen_kwargs(r.args[1]).get("do_sample") for r in requests):
         raise Unusable(

@@ -52,7 +52,7 @@ def repeat(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models
         cell = cell_of(base, benchmark, seed, models)
         key = f"canary/repeat/{cell.key}/{_instrument(models)}"
         if not store.note(key):
-            fill(base, benchmark, seed, store, models, judged)
+            fill(base, benchmark, [seed], store, models, judged)
             stored = store.get(cell)
             for item, metrics in _again(base, benchmark, seed, models, in_order(judged)[:REPEATED]):
                 _same(benchmark.name, item, stored[item.id].metrics, metrics, SAME[models.dtype == "float32"])
@@ -144,7 +144,7 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
     """
     from lm_eval.api.instance import Instance
 
-    fill(base, benchmark, seed, store, models, items)
+    fill(base, benchmark, [seed], store, models, items)
     stored = store.get(cell_of(base, benchmark, seed, models))
     template = models.tokenizer(base)
     found = {}

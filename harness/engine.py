@@ -111,8 +111,11 @@ class Engine(TemplateLM):
         tokens = self.tok_encode(continuation, add_special_tokens=False)
         return ([self.prefix_token_id], tokens) if tokens[0] != self.prefix_token_id else (tokens[:1], tokens[1:])
 
-    def stream(self, requests: Sequence[Instance]) -> Iterator[tuple[int, Any]]:
-        """Yields (index of the request, response) as batches finish: (loglikelihood, is greedy) or text."""
+    def stream(self, requests: Sequence[Instance], seeds: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
+        """Yields (index of the request, response) as batches finish: (loglikelihood, is greedy) or text.
+
+        seeds: of each request's noise, by default the engine's own; what several seeds ask alike is read once.
+        """
         encoded = [self.encode_request(request) for request in requests]
         written = [i for i, r in enumerate(requests) if r.request_type == "generate_until"]
         prompts = {tuple(encoded[i][0]): i for i in written}
@@ -127,7 +130,7 @@ class Engine(TemplateLM):
                     given.setdefault(writer, []).append((i, continuation))
         for n, answer in self.score([encoded[i] for i in scored]):
             yield scored[n], answer
-        yield from self._generate({i: encoded[i][0] for i in written}, requests, given)
+        yield from self._generate({i: encoded[i][0] for i in written}, requests, given, seeds)
 
     def _fits(self, context: list[int], continuation: list[int]) -> bool:
         return bool(continuation) and len(context) + len(continuation) <= self.max_length + 1
@@ -173,14 +176,18 @@ class Engine(TemplateLM):
         """Yields (index, text) as rows end."""
         yield from self._generate({i: self.encode_request(r)[0] for i, r in enumerate(requests)}, requests, {})
 
-    def _generate(self, prompts: dict[int, list[int]], requests, given: Given) -> Iterator[tuple[int, Any]]:
+    def _generate(
+        self, prompts: dict[int, list[int]], requests, given: Given, seeds: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Any]]:
         """Requests with equal generation settings run together."""
         groups: dict[str, list[int]] = {}
         for i in prompts:
             groups.setdefault(repr(sorted(requests[i].args[1].items(), key=str)), []).append(i)
         for members in groups.values():
             settings = Settings.of(requests[members[0]].args[1], self)
-            keys = {i: noise_key(self.seed, requests[i].doc_id) for i in members} if settings.temperature else {}
+            keys = {}
+            if settings.temperature:
+                keys = {i: noise_key(seeds[i] if seeds else self.seed, requests[i].doc_id) for i in members}
             own = {i: prompts[i] for i in members}
             common = shared_prefix([prompt[:-1] for prompt in own.values()])
             worth = common >= WORTH_SHARING and len(members) > 1
@@ -203,7 +210,7 @@ class Engine(TemplateLM):
             past_key_values=cache,
             use_cache=keep_cache,
             logits_to_keep=torch.tensor(nodes, device=device),
-            layout=tree.segments(least, start, self.model.dtype, device),
+            layout=tree.segments(least, self.model.dtype, device),
             prefix=prefix,
         )
         self.tokens_computed += len(tree.tokens)

@@ -1,7 +1,8 @@
-"""Fills cells of the store: for one model, benchmark and seed, asks what is not stored yet and scores it."""
+"""Fills cells of the store: for one model and benchmark, asks what is not stored yet and scores it."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -53,43 +54,48 @@ def package_versions() -> dict[str, str]:
 def fill(
     model: CheckedModel,
     benchmark: LoadedBenchmark,
-    seed: int,
+    seeds: Sequence[int],
     store: Store,
     models: LoadedModels,
     items: Sequence[Item] | None = None,
 ) -> int:
-    """Evaluates the items of a cell that are missing, writing as they finish; returns how many there were.
+    """Evaluates the items that the cells of these seeds lack, together, writing as they finish; how many there were.
 
     items: those wanted, by default all of the benchmark's. Whatever the machine does (out of memory, a broken model) is
     raised, never stored as a wrong answer.
     """
-    cell = cell_of(model, benchmark, seed, models)
-    with store.lock(cell):
-        stored = store.items(cell)
-        missing = [item for item in (benchmark.items if items is None else items) if item.id not in stored]
+    with contextlib.ExitStack() as held:
+        missing: list[tuple[Cell, Item]] = []
+        for seed in sorted(seeds):  # in one order, so that two workers never wait for each other
+            cell = cell_of(model, benchmark, seed, models)
+            held.enter_context(store.lock(cell))
+            stored = store.items(cell)
+            wanted = benchmark.items if items is None else items
+            missing += [(cell, item) for item in wanted if item.id not in stored]
         if missing:
-            with reader(models, model, seed) as lm:
-                _fill_missing(missing, cell, benchmark, store, lm)
+            with reader(models, model, missing[0][0].seed) as lm:
+                _fill_missing(missing, benchmark, store, lm)
     return len(missing)
 
 
-def _fill_missing(missing: Sequence[Item], cell: Cell, benchmark: LoadedBenchmark, store: Store, lm) -> None:
-    requests = {item.id: benchmark.requests(item, cell.seed, lm.apply_chat_template) for item in missing}
-    owners = [(item, n) for item in missing for n in range(len(requests[item.id]))]
-    flat = [request for item in missing for request in requests[item.id]]
-    answers: dict[str, dict[int, Any]] = {item.id: {} for item in missing}
+def _fill_missing(missing: Sequence[tuple[Cell, Item]], benchmark: LoadedBenchmark, store: Store, lm) -> None:
+    requests = [benchmark.requests(item, cell.seed, lm.apply_chat_template) for cell, item in missing]
+    owners = [(at, n) for at, made in enumerate(requests) for n in range(len(made))]
+    flat = [request for made in requests for request in made]
+    answers: list[dict[int, Any]] = [{} for _ in missing]
     finished: list[Score] = []
     written = time.monotonic()
     checked = False
-    for index, answer in stream(lm, flat):
-        item, n = owners[index]
-        answers[item.id][n] = answer
-        if len(answers[item.id]) < len(requests[item.id]):
+    for index, answer in stream(lm, flat, [missing[at][0].seed for at, _ in owners]):
+        at, n = owners[index]
+        answers[at][n] = answer
+        if len(answers[at]) < len(requests[at]):
             continue
-        responses = [answers[item.id][k] for k in range(len(requests[item.id]))]
+        cell, item = missing[at]
+        responses = [answers[at][k] for k in range(len(requests[at]))]
         _finite(responses, item)
-        prompt, tokens = _prompt(lm, requests[item.id])
-        metrics = benchmark.score(item, requests[item.id], responses, lambda text: len(lm.tok_encode(text)))
+        prompt, tokens = _prompt(lm, requests[at])
+        metrics = benchmark.score(item, requests[at], responses, lambda text: len(lm.tok_encode(text)))
         if not checked:
             benchmark.check_metric(metrics, item)
             checked = True

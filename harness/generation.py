@@ -34,7 +34,7 @@ class Writing:
         self.engine, self.prompts, self.prefix, self.settings, self.keys = engine, prompts, prefix, settings, keys
         self.given = {i: list(given.get(i, [])) for i in prompts}
         self.start = prefix.length if prefix else 0
-        self.waiting = sorted(prompts, key=lambda i: len(prompts[i]), reverse=True)
+        self.waiting = sorted(prompts, key=lambda i: (len(prompts[i]), prompts[i]), reverse=True)
         self.slots = Slots(engine.model, min(engine.slots, len(prompts)), prefix)
 
     def run(self) -> Iterator[tuple[int, Any]]:

@@ -37,16 +37,16 @@ class TokenTree:
                 self._ends[node] = len(self.tokens)
             self.paths.append(list(path))
 
-    def segments(self, least: int, prefix: int = 0, dtype=torch.float32, device="cpu") -> list[Segment]:
+    def segments(self, least: int, dtype=torch.float32, device="cpu") -> list[Segment]:
         """Cuts the nodes into runs that attend to few keys in vain: unrelated sequences apart, long common starts once.
 
-        least: nodes below which a run is not worth an attention call of its own; prefix: length of the cached prefix.
+        least: nodes below which a run is not worth an attention call of its own.
         """
         found: list[Segment] = []
 
         def add(start: int, stop: int, above: tuple[tuple[int, int], ...]) -> None:
             if start < stop:
-                before = prefix + sum(b - a for a, b in above)
+                before = sum(b - a for a, b in above)
                 found.append(Segment(start, stop, above, self._mask(start, stop, before, dtype, device)))
 
         def cut(start: int, stop: int, above: tuple[tuple[int, int], ...]) -> None:

@@ -73,8 +73,8 @@ def test_base_and_candidate_answer_the_domain_set_and_the_candidate_knows_more(t
     store, models = Store(tmp_path), LoadedModels("cpu", "float32", False)
     mean = {}
     for model in (base, candidate):
-        assert fill(model, benchmark, 0, store, models) == 30
-        assert fill(model, benchmark, 0, store, models) == 0
+        assert fill(model, benchmark, [0], store, models) == 30
+        assert fill(model, benchmark, [0], store, models) == 0
         scores = store.get(cell_of(model, benchmark, 0, models))
         mean[model.digest] = sum(s.metrics["gold_prob_per_byte"] for s in scores.values()) / 30
     assert mean[candidate.digest] > mean[base.digest] + 0.05

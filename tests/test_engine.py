@@ -271,3 +271,16 @@ def test_continuations_that_share_a_long_start_are_scored_whole():
     for (ours, greedy), (theirs, best) in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-3)
         assert greedy == best
+
+
+def test_what_several_seeds_ask_alike_is_read_once_and_sampled_with_the_noise_of_each():
+    one = writings(count=4, do_sample=True, temperature=1.5)
+    apart = [text for seed in (0, 1) for text in engine(seed=seed).generate_until(one)]
+    together, alone = engine(), engine()
+    found = dict(together.stream([*one, *one], [0] * 4 + [1] * 4))
+    assert [found[n] for n in range(8)] == apart
+    assert apart[:4] != apart[4:]
+    alone.generate_until(one)
+    prompts = sum(len(alone.tok_encode(request.args[0])) for request in one)
+    steps = sum(len(together.tok_encode(text)) for text in apart)
+    assert together.tokens_computed < 2 * prompts + steps
