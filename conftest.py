@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from _pytest.mark.expression import Expression
 
-from harness.specs import Basket, Unusable, check_seeds, load_basket, with_options
+from harness.baskets import check_seeds, load_basket, with_options
+from harness.specs import Basket, Unusable
 
-pytest_plugins = ["fixtures.gates"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
 
 QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
@@ -59,7 +60,11 @@ def pytest_addoption(parser):
     group.addoption("--backend", metavar="hf", help="what runs the models (default: hf)")
     group.addoption("--device", metavar="auto|cpu|cuda[:i]", help="default: auto")
     group.addoption("--dtype", metavar="auto|float32|bfloat16|float16", help="default: auto")
-    group.addoption("--mitigate", metavar="none", help="mitigations to try (default: none)")
+    group.addoption(
+        "--mitigate",
+        metavar="merge,replay,isolation|none",
+        help="mitigations to try where something regressed (default: all if the basket has a [mitigation] table)",
+    )
     group.addoption(
         "--trust-remote-code", action="store_true", default=None, help="allow code from a model's repository"
     )
@@ -144,14 +149,15 @@ def pytest_ignore_collect(collection_path, config):
 
 def _prepare(config):
     from fixtures import embedded
+    from fixtures.mitigations import materials
     from harness.assets import cache_dir
     from harness.audit import Options, prepare
+    from mitigations.experiment import check_experiment, check_names
 
     basket = _basket(config)
     said = {key: value for key, value in basket.run.items() if getattr(config.option, key, None) in (None, [])}
     option = {key: said.get(key, getattr(config.option, key, None)) for key in (*basket.run, *vars(config.option))}
-    if option.get("mitigate") not in (None, "none"):
-        raise Unusable(f"--mitigate {option['mitigate']}: no mitigation is built in; write --mitigate none.")
+    mitigate = check_names(option["mitigate"] or "", basket.experiment is not None)
     if any(b.task == "lethe_chemistry" for b in basket.benchmarks):
         with _visible(config):
             embedded.chemistry_data()
@@ -170,9 +176,13 @@ def _prepare(config):
         dtype=option["dtype"] or "auto",
         trust_remote_code=bool(option["trust_remote_code"]),
         recipe=bool(option["recipe"]),
+        mitigate=mitigate,
     )
     with _visible(config):
-        return prepare(basket, options)
+        audit = prepare(basket, options)
+        if mitigate:
+            check_experiment(mitigate, audit, materials(basket.experiment))
+    return audit
 
 
 def _basket(config) -> Basket:
@@ -252,11 +262,20 @@ def pytest_generate_tests(metafunc):
         from harness.audit import CANARIES
 
         metafunc.parametrize("canary", CANARIES)
+    if "mitigation" in metafunc.fixturenames:
+        metafunc.parametrize("mitigation", audit.options.mitigate or ["none"])
     if "judged" in metafunc.fixturenames:
         pairs = [(n, b.name) for n in range(len(audit.subjects)) for b in audit.basket.skills]
         metafunc.parametrize(
             "judged", pairs, ids=[f"candidate{'' if n == 0 else f'-{n + 1}'}-{name}" for n, name in pairs]
         )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without --mitigate there is no mitigation to judge, and no case for one."""
+    audit = config.stash.get(AUDIT, None)
+    if audit is not None and not audit.options.mitigate:
+        items[:] = [item for item in items if "mitigation" not in item.fixturenames]
 
 
 @pytest.hookimpl(wrapper=True)

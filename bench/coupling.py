@@ -16,7 +16,7 @@ from pathlib import Path
 from fixtures.embedded import chemistry_data
 from harness.assets import cache_dir
 from harness.audit import Audit, Options, prepare
-from harness.specs import load_basket
+from harness.baskets import load_basket
 
 QUICK = Path(__file__).resolve().parent.parent / "fixtures" / "baskets" / "quick.toml"
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bench import coverage, early, planted, size
 from bench.record import METRICS, load
-from harness.specs import Policy, load_basket
+from harness.baskets import load_basket
+from harness.specs import Policy
 from harness.verdict import Verdict, judge
 
 BASKET = Path(__file__).parents[1] / "fixtures" / "baskets" / "quick.toml"

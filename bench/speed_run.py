@@ -20,11 +20,12 @@ from typing import Any
 
 from bench.lm_eval_runs import run_lm_eval
 from fixtures.embedded import chemistry_data
+from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.checkpoints import CheckedModel, check
 from harness.evaluate import fill
 from harness.models import LoadedModels
-from harness.specs import Benchmark, load_basket, parse_model
+from harness.specs import Benchmark, parse_model
 from harness.store import Store
 from harness.tokenizers import load_tokenizer
 

@@ -18,8 +18,9 @@ from harness.compare import Comparison, Unpaired, compare
 from harness.early import items_needed
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.models import LoadedModels, pick_device, pick_dtype
+from harness.router import load_isolation, routed
 from harness.served import check_loglikelihoods
-from harness.specs import GOLD_PROB, Basket, Policy, Unusable, parse_model
+from harness.specs import GOLD_PROB, Basket, ModelSpec, Policy, Unusable, parse_model
 from harness.store import Cell, Score, Store
 from harness.tokenizers import check_tokenizers
 from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
@@ -41,6 +42,7 @@ class Options:
     dtype: str = "auto"
     trust_remote_code: bool = False
     recipe: bool = False
+    mitigate: tuple[str, ...] = ()  # names of mitigations to try
 
 
 @dataclass
@@ -90,8 +92,16 @@ class Audit:
 
     def planned(self) -> tuple[list[Cell], int]:
         """All cells and the number of scores they have when they are full."""
-        work = [(self.sides[side], name, seed) for side, name, seed in self.work()]
-        return [self.cell(*w) for w in work], sum(len(self.benchmarks[name].items) for _, name, _ in work)
+        cells = {
+            self.cell(part, name, seed): len(self.benchmarks[name].items)
+            for side, name, seed in self.work()
+            for part in self._asked(self.sides[side])
+        }
+        return list(cells), sum(cells.values())
+
+    def _asked(self, model: CheckedModel) -> tuple[CheckedModel, ...]:
+        """The models that are asked for the scores of one: itself, or those that a router chooses between."""
+        return (self.base, model.routed) if model.routed else (model,)
 
     # ---- items and scores ----------------------------------------------------------------------------------------
 
@@ -120,7 +130,8 @@ class Audit:
         """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs."""
         loaded = self.benchmarks[benchmark]
         seeds = self.seeds(benchmark) if loaded.temperature > 0 else (seed,)
-        fill(model, loaded, seeds, self.store, self.models, items)
+        for asked in self._asked(model):
+            fill(asked, loaded, seeds, self.store, self.models, items)
 
     def scores(
         self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None
@@ -128,8 +139,17 @@ class Audit:
         """Scores of a cell by item id, evaluating what is missing; items: by default those that are judged."""
         items = self.items(benchmark) if items is None else items
         self._fill(model, benchmark, seed, items)
-        stored = self.store.get(self.cell(model, benchmark, seed))
-        return {item.id: stored[item.id] for item in items}
+        sides = []
+        for asked in self._asked(model):
+            stored = self.store.get(self.cell(asked, benchmark, seed))
+            sides.append({item.id: stored[item.id] for item in items})
+        return routed(*sides, self._to_adapter(model, benchmark, items)) if model.routed else sides[0]
+
+    def _to_adapter(self, model: CheckedModel, benchmark: str, items: Sequence[Item]) -> dict[str, bool]:
+        """By item id whether a router hands the item's question to the adapter."""
+        questions = [self.benchmarks[benchmark].question(item) for item in items]
+        chosen = load_isolation(model.path).router.domain(questions)
+        return {item.id: bool(on) for item, on in zip(items, chosen, strict=True)}
 
     def comparison(
         self,
@@ -137,10 +157,11 @@ class Audit:
         benchmark: str,
         metric: str | None = None,
         items: Sequence[Item] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> Comparison:
         """Base against a candidate on one benchmark, by its deciding metric or another that was stored."""
         metric = metric or self.benchmarks[benchmark].benchmark.metric
-        seeds = self.seeds(benchmark) if metric == GOLD_PROB else self.written(benchmark)
+        seeds = seeds or (self.seeds(benchmark) if metric == GOLD_PROB else self.written(benchmark))
         items = self.items(benchmark) if items is None else items
         return compare(
             benchmark,
@@ -156,14 +177,15 @@ class Audit:
         """The verdict of one benchmark on one candidate alone."""
         if self.stops_early(benchmark):
             return self._judged_early(candidate, benchmark, self.items(benchmark))
-        return judge(self.comparison(candidate, benchmark), *self._limits(benchmark), self.policy)
+        return judge(self.comparison(candidate, benchmark), *self.limits(benchmark), self.policy)
 
     def _judged_early(self, candidate: CheckedModel, benchmark: str, items: Sequence[Item]) -> Verdict:
         found = self.comparison(candidate, benchmark, items=items)
         planned = len(self.benchmarks[benchmark].items)
-        return judge_early(found, planned, *self._limits(benchmark), self.policy)
+        return judge_early(found, planned, *self.limits(benchmark), self.policy)
 
-    def _limits(self, benchmark: str) -> tuple[float, float]:
+    def limits(self, benchmark: str) -> tuple[float, float]:
+        """(margin, floor) as proportions."""
         loaded = self.benchmarks[benchmark]
         return loaded.benchmark.margin / 100, loaded.floor()
 
@@ -179,20 +201,20 @@ class Audit:
         if not self.options.recipe:
             return self.verdict(self.candidates[subject], benchmark)
         runs = [self.comparison(candidate, benchmark) for candidate in self.candidates]
-        return judge_recipe(runs, *self._limits(benchmark), self.policy)
+        return judge_recipe(runs, *self.limits(benchmark), self.policy)
 
     def detectable_seen(self, benchmark: str) -> float | None:
         """Smallest margin that the items resolve at the spread between base and candidate, if all scores are stored."""
         loaded, seeds = self.benchmarks[benchmark], self.seeds(benchmark)
         for model in (self.base, self.candidates[0]):
-            stored = (self.store.items(self.cell(model, benchmark, seed)) for seed in seeds)
-            if not all(known >= {item.id for item in loaded.items} for known in stored):
+            cells = [self.cell(asked, benchmark, seed) for asked in self._asked(model) for seed in seeds]
+            if not all(self.store.items(cell) >= {item.id for item in loaded.items} for cell in cells):
                 return None
         try:
             comparison = self.comparison(self.candidates[0], benchmark, items=loaded.items)
         except Unpaired:  # said by the verdict, not by the plan
             return None
-        return judge(comparison, *self._limits(benchmark), self.policy).detectable
+        return judge(comparison, *self.limits(benchmark), self.policy).detectable
 
     # ---- the instrument ------------------------------------------------------------------------------------------
 
@@ -209,7 +231,16 @@ class Audit:
 
     def check_effect(self) -> dict[str, float]:
         """Largest logit change of each adapter, by digest; raises `Unusable` for one that does nothing."""
-        return {c.digest: adapter_effect(c, self.models, self.store) for c in self.candidates if c.is_adapter}
+        adapters = [c.routed or c for c in self.candidates]
+        return {c.digest: adapter_effect(c, self.models, self.store) for c in adapters if c.is_adapter}
+
+    def further(self, spec: ModelSpec) -> CheckedModel:
+        """Another candidate, checked as those that were named; `Unusable` if it cannot be judged beside the base."""
+        checked = check(spec, self.base, self.options.trust_remote_code)
+        check_tokenizers(
+            self.base, checked, any(b.chat for b in self.basket.benchmarks), self.options.trust_remote_code
+        )
+        return checked
 
 
 def check_recipe(base: CheckedModel, candidates: Sequence[CheckedModel], policy: Policy) -> None:

@@ -126,6 +126,10 @@ class LoadedBenchmark:
             made.append(self._gold_request(item, context, task))
         return made
 
+    def question(self, item: Item) -> str:
+        """What a user would ask: the item's own text, without shots and template."""
+        return str(self.tasks[item.stratum].doc_to_text(item.doc))
+
     def _gold_request(self, item: Item, context: str, task):
         from lm_eval.api.instance import Instance
 

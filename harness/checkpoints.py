@@ -38,7 +38,8 @@ class CheckedModel:
     """A model whose files were checked.
 
     path: its directory; base: an adapter's base; digest: over all that acts; positions: how many tokens it takes, None
-    where its configuration names no limit.
+    where its configuration names no limit; routed: the adapter that answers what its router hands it, where the base
+    answers the rest.
     """
 
     spec: ModelSpec
@@ -46,6 +47,7 @@ class CheckedModel:
     digest: str
     base: CheckedModel | None = None
     positions: int | None = None
+    routed: CheckedModel | None = None
 
     @property
     def is_adapter(self) -> bool:
@@ -53,6 +55,8 @@ class CheckedModel:
 
     @property
     def tokenizer_path(self) -> Path:
+        if self.routed:
+            return self.routed.tokenizer_path
         own = (self.path / "tokenizer.json").is_file() or (self.path / "tokenizer_config.json").is_file()
         return self.path if own or self.base is None else self.base.tokenizer_path
 
@@ -63,6 +67,8 @@ def check(spec: ModelSpec, base: CheckedModel | None = None, trust_remote_code: 
         from harness.served import check_served
 
         return check_served(spec)
+    if spec.kind == "routed":
+        return _check_routed(spec, base, trust_remote_code)
     path = _resolve(spec)
     if (path / "adapter_config.json").is_file():
         return _check_adapter(spec, path, base, trust_remote_code)
@@ -121,6 +127,21 @@ def _from_hub(spec: ModelSpec) -> Path:
             f"model '{spec.text}' could not be fetched from the hub ({reason(error)}); check the name and the network,"
             " or name a local directory."
         ) from None
+
+
+def _check_routed(spec: ModelSpec, base: CheckedModel | None, trust_remote_code: bool) -> CheckedModel:
+    """A directory that mitigations.isolation wrote: an adapter, and the router that switches it on."""
+    from harness.router import load_isolation, router_digest
+
+    isolated = load_isolation(spec.location)
+    if base is None:
+        raise Unusable(
+            f"'{spec.text}' switches an adapter on and off and cannot be the base; name its base with --base."
+        )
+    inside = ModelSpec(f"{spec.text}/adapter", "adapter", str(isolated.adapter))
+    adapter = _check_adapter(inside, isolated.adapter, base, trust_remote_code)
+    digest = digest_of({"adapter": adapter.digest, "router": router_digest(isolated.path / "router")})
+    return CheckedModel(spec, isolated.path, digest, positions=base.positions, routed=adapter)
 
 
 def _check_adapter(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.audit import Audit, Options, prepare
-from harness.specs import load_basket
+from harness.baskets import load_basket
 from tests.conftest import save_tiny
 from tests.tiny_audit import run, teach, verdict_of, write_basket, write_tasks
 

@@ -10,13 +10,14 @@ import pytest
 from fixtures.embedded import chemistry_data
 from harness import assets
 from harness.backends import open_lm
+from harness.baskets import load_basket
 from harness.benchmarks import load_benchmarks
 from harness.checkpoints import check, weights_digest
 from harness.engine import Engine
 from harness.evaluate import adapter_effect, cell_of, fill
 from harness.fingerprint import file_digest
 from harness.models import LoadedModels
-from harness.specs import Basket, Benchmark, load_basket, parse_model
+from harness.specs import Basket, Benchmark, parse_model
 from harness.store import Store
 from tests.tiny_audit import ROOT
 

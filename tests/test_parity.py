@@ -17,9 +17,9 @@ from bench.lm_eval_runs import run_lm_eval
 from fixtures.embedded import chemistry_data
 from harness import assets
 from harness.attention import LETHE
+from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.engine import Engine
-from harness.specs import load_basket
 from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT
 

@@ -12,12 +12,13 @@ import pytest
 
 from fixtures.embedded import chemistry_data
 from harness import assets
+from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.checkpoints import check
 from harness.compare import compare
 from harness.engine import Engine
 from harness.models import LoadedModels
-from harness.specs import Policy, load_basket, parse_model
+from harness.specs import Policy, parse_model
 from harness.store import Cell, Score
 from harness.verdict import REGRESSED, judge
 from tests.conftest import save_tiny

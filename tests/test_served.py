@@ -12,9 +12,10 @@ import pytest
 from harness import assets
 from harness.audit import Options, prepare
 from harness.backends import reader, stream
+from harness.baskets import load_basket
 from harness.models import LoadedModels
 from harness.served import check_loglikelihoods, check_served
-from harness.specs import Unusable, load_basket, parse_model
+from harness.specs import Unusable, parse_model
 from tests.conftest import save_tiny
 from tests.test_engine import writings
 from tests.tiny_audit import write_basket

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.specs import ModelSpec, Unusable, load_basket, parse_model, with_options
+from harness.baskets import load_basket, with_options
+from harness.specs import ModelSpec, Unusable, parse_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCE = re.compile(r"[^\n]*; [^\n]*\.")  # what is wrong; the remedy

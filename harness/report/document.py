@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from harness.audit import Audit
 from harness.checkpoints import CheckedModel
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of, files_digest
-from harness.report import rows
+from harness.report import recommendation, rows
+from harness.report.mitigations import mitigation_rows
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
 
 
-def build(audit: Audit) -> dict[str, Any]:
+def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     """Judges every benchmark of an audit and returns `verdict.json`'s content; evaluates what is not stored yet.
 
-    Raises `CanaryFailed` where the instrument itself is broken.
+    mitigated: name -> what came of it, or an error in words. Raises `CanaryFailed` where the instrument itself is
+    broken.
     """
     canaries = audit.canaries()
     names = [b.name for b in audit.basket.skills]
@@ -32,7 +34,7 @@ def build(audit: Audit) -> dict[str, Any]:
     decision, status = decide(verdicts)
     worst = largest_regression(verdicts)
     about = next((audit.subjects[n] for n, v in judged if v is worst), None)
-    return {
+    made = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decision": decision,
@@ -52,7 +54,9 @@ def build(audit: Audit) -> dict[str, Any]:
         "joint_power": (1 - audit.policy.alpha) ** len(names),
         "items": rows.saved(audit, names),
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
+        "mitigations": mitigation_rows(audit, mitigated),
     }
+    return made | {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
 
 
 def _run(audit: Audit) -> dict[str, Any]:

@@ -18,6 +18,12 @@ def signed(value: float) -> str:
     return f"{MINUS if tidy < 0 else '+'}{abs(tidy):.1f}"
 
 
+def percent(share: float) -> str:
+    """0.834 -> '83%', −0.02 -> '−2%'; a share of a loss or a gain."""
+    whole = round(100 * share)
+    return f"{MINUS if whole < 0 else ''}{abs(whole)}%"
+
+
 def interval(bound) -> str:
     """A change with its bounds: '−11.1 [−15.2, −7.0]'. `bound` has estimate, low and high."""
     return f"{signed(bound.estimate)} [{signed(bound.low)}, {signed(bound.high)}]"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from harness.report.numbers import interval, points, signed
+from harness.report.numbers import interval, percent, points, signed
 from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.stats import detectable_margin
 
@@ -80,8 +80,35 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
     lines += _beside(document)
+    lines += mitigation_lines(document)
     lines.append(decision_line(document))
     return lines
+
+
+def mitigation_lines(document: dict[str, Any]) -> list[str]:
+    """The table of the mitigation experiment and what follows from it; nothing where none was tried."""
+    tried = document.get("mitigations", [])
+    if not tried:
+        return []
+    rows = [("mitigation", "setting", "loss given back", "gain kept", "worst change", "closes the gap", "in full")]
+    for row in (row for row in tried if "error" not in row):
+        setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items() if value) or "router"
+        worst, full = signed(row["worst_change"] / 100), (row["full"] or {}).get("decision", "")
+        rows.append(
+            (row["name"], setting, _share(row, "closure"), _share(row, "retention"), worst, row["answer"], full)
+        )
+    lines = ["", *(_aligned(rows) if len(rows) > 1 else [])]
+    lines += [f"  {row['name']} could not be tried: {row['error']}" for row in tried if "error" in row]
+    lines.append(f"  {document['recommendation']}")
+    lines += [f"  next: {sentence}" for sentence in document["next_cycle"]]
+    return lines
+
+
+def _share(row: dict[str, Any], key: str) -> str:
+    """A proportion with its bounds, in percent."""
+    if row[key] is None:
+        return "no gain"
+    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
 
 
 def _beside(document: dict[str, Any]) -> list[str]:

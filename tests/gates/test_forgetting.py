@@ -5,6 +5,7 @@ pytest -m forgetting --base SPEC --candidate SPEC [--basket FILE]
 
 import pytest
 
+from harness.report.mitigations import why_open
 from harness.report.terminal import decision_line
 
 pytestmark = pytest.mark.forgetting
@@ -26,6 +27,12 @@ def test_regression(verdict):
     """The loss on a benchmark is shown to be smaller than its margin."""
     if verdict.verdict != "PASS":
         pytest.fail(f"{verdict.verdict}: {verdict.name}: {verdict.reason}", pytrace=False)
+
+
+def test_mitigation(mitigation, mitigate, audit):
+    """What was lost can be brought back: judged on items that did not choose how. Passes where nothing was lost."""
+    if (found := mitigate(mitigation)) is not None and (reason := why_open(audit, found)):
+        pytest.fail(f"{mitigation}: {reason}", pytrace=False)
 
 
 def test_decision(decision):

@@ -1,0 +1,112 @@
+"""The mitigation experiment as plain values: what was tried, what it gave back and kept, and what may be released."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.audit import Audit
+from harness.checkpoints import CheckedModel
+from harness.report import rows
+from harness.report.numbers import interval, points
+from harness.specs import Experiment
+from harness.stats.interval import Interval
+from harness.trial import CANNOT_TELL, NO, YES, Trial
+from harness.verdict import PASS, decide
+
+ORDER = (YES, CANNOT_TELL, NO)
+
+
+def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each mitigation, in the order given; the best of them is judged in full, under "full".
+
+    found: name -> what came of it (`mitigations.experiment.Found`), or an error in words.
+    """
+    floor = floor_of(audit)
+    made = []
+    for name, outcome in found.items():
+        if isinstance(outcome, str):
+            made.append({"name": name, "error": outcome})
+            continue
+        trial = outcome.confirmed
+        made.append(
+            {
+                "name": name,
+                "spec": f"mitigations/{name}",  # under --out
+                **_trial(audit, trial, floor),
+                "trials": [_trial(audit, one, floor) for one in outcome.trials],
+                "seconds": {
+                    "making": outcome.seconds,
+                    "answering": trial.seconds + sum(one.seconds for one in outcome.trials),
+                },
+                "note": {
+                    key: outcome.note[key] for key in ("misrouted", "certificate", "replay") if key in outcome.note
+                },
+            }
+        )
+    for row in made:
+        row["full"] = in_full(audit, found[row["name"]].confirmed.model) if row["name"] == best(made) else None
+    return made
+
+
+def floor_of(audit: Audit) -> float:
+    """The least share of the domain gain to keep, a proportion."""
+    return (audit.basket.experiment or Experiment()).retention / 100
+
+
+def why_open(audit: Audit, outcome: Any) -> str | None:
+    """In words why a mitigation is not shown to close the gap; None if it is."""
+    if isinstance(outcome, str):
+        return f"could not be tried: {outcome}"
+    trial = outcome.confirmed
+    if (answer := trial.closes(floor_of(audit))) == YES:
+        return None
+    failed = [f"{v.name} {v.verdict}, change {interval(_bounds(v))}" for v in trial.verdicts if v.verdict != PASS]
+    kept = trial.retention
+    if kept and kept.low <= floor_of(audit):
+        bounds = f"{points(kept.estimate)}% [{points(kept.low)}, {points(kept.high)}]"
+        failed.append(f"{bounds} of the domain gain kept, wanted {points(floor_of(audit))}%")
+    return f"closes the gap: {answer}; {'; '.join(failed)}"
+
+
+def _bounds(verdict) -> Interval:
+    return Interval(verdict.change, verdict.low, verdict.high)
+
+
+def _trial(audit: Audit, trial: Trial, floor: float) -> dict[str, Any]:
+    """closure, retention: proportions with bounds; gain and the benchmarks' numbers in points."""
+    answer, text = trial.closes(floor), trial.model.spec.text
+    found: dict[str, Any] = {"setting": trial.setting, "digest": trial.model.digest, "items": trial.half}
+    for key, bound in (("closure", trial.closure), ("retention", trial.retention)):
+        values = (bound.estimate, bound.low, bound.high) if bound else (None, None, None)
+        found |= dict(zip((key, f"{key}_low", f"{key}_high"), values, strict=True))
+    return found | {
+        "gain": 100 * trial.gain.estimate,
+        "gain_low": 100 * trial.gain.low,
+        "gain_high": 100 * trial.gain.high,
+        "worst_change": 100 * min(v.change for v in trial.verdicts),
+        "closes_gap": answer == YES,
+        "answer": answer,
+        "decision": trial.decision,
+        "benchmarks": [rows.verdict_row(audit, text, verdict) for verdict in trial.verdicts],
+    }
+
+
+def best(made: Sequence[Mapping[str, Any]]) -> str | None:
+    """The mitigation to judge in full: of those that may close the gap the surest, then the one that keeps most."""
+    able = [row for row in made if "error" not in row and row["answer"] != NO]
+    if not able:
+        return None
+    return min(able, key=lambda row: (ORDER.index(row["answer"]), -(row["retention"] or 0)))["name"]
+
+
+def in_full(audit: Audit, model: CheckedModel) -> dict[str, Any]:
+    """The verdict of the gate on a mitigated model: every item and seed; evaluates what is missing."""
+    verdicts = [audit.verdict(model, b.name) for b in audit.basket.skills]
+    decision, status = decide(verdicts)
+    return {
+        "decision": decision,
+        "exit": status,
+        "benchmarks": [rows.verdict_row(audit, model.spec.text, verdict) for verdict in verdicts],
+        "domain": [rows.domain_row(audit, model, b.name) for b in audit.basket.domains],
+    }

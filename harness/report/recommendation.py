@@ -1,0 +1,137 @@
+"""What to release and what to change in the next fine-tune: fixed rules over the numbers of one audit.
+
+Each sentence names the number that it rests on. Nothing here judges: the verdicts and the experiment are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.report.numbers import percent, points, signed
+
+Document = Mapping[str, Any]
+HALF_LEARNED = 0.5  # share of the domain gain; a merge that keeps less costs more than it saves
+
+
+def release(document: Document) -> str:
+    """Which model may ship, or that none may."""
+    names = " and ".join(c["spec"] for c in document["candidates"])
+    if document["decision"] == "SHIP":
+        return f"Release {names}: every benchmark passed."
+    tried = document["mitigations"]
+    for row in tried:
+        full = row.get("full")
+        if full and full["decision"] == "SHIP":
+            kept = (
+                f", which keeps {percent(row['retention'])} of the domain gain" if row["retention"] is not None else ""
+            )
+            return (
+                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: it passes every benchmark"
+                f" in full{kept}."
+            )
+    if not tried:
+        return f"Release nothing: {names} is blocked, and no mitigation was tried."
+    listed = ", ".join(f"{row['name']}: {row.get('answer') or 'could not be tried'}" for row in tried)
+    return f"Release nothing: {names} is blocked, and no mitigation is shown to close the gap ({listed})."
+
+
+def next_cycle(document: Document) -> list[str]:
+    """Advice for the next fine-tune, most important first; empty where nothing was lost or tried."""
+    advice = [rule(document) for rule in (_target, _replay, _merge, _isolation, _undecided, _ends)]
+    return [sentence for sentence in advice if sentence]
+
+
+def _target(document: Document) -> str | None:
+    worst = _regressed(document)
+    if not worst:
+        return None
+    return (
+        f"Watch {worst['name']}: it lost {points(-worst['change'] / 100)} points"
+        f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {worst['margin']:g} are allowed)."
+        " Put prompts of that kind into the training data, and judge every checkpoint on it."
+    )
+
+
+def _replay(document: Document) -> str | None:
+    row = _of(document, "replay")
+    if not row:
+        return None
+    share = f"{percent(row['setting']['share'])} replay"
+    gave, kept = _both(row)
+    if row["answer"] == "yes":
+        return f"Train with {share}: it gave back {gave} of the loss and kept {kept} of the domain gain."
+    if row["closure"] > 0.5:
+        return (
+            f"Train with {share} or more, and a lower learning rate or fewer steps: {share} gave back {gave} of the"
+            f" loss and kept {kept} of the domain gain, which does not close the gap by itself."
+        )
+    return (
+        f"Do not rely on replay alone: {share} gave back only {gave} of the loss. Lower the learning rate, train fewer"
+        " steps or fewer modules first, and bring general data of the lost kind."
+    )
+
+
+def _merge(document: Document) -> str | None:
+    row = _of(document, "merge")
+    if not row:
+        return None
+    scale, (gave, kept) = f"{row['setting']['scale']:g}", _both(row)
+    if row["answer"] == "yes":
+        return f"Scale the update by {scale} before release: {gave} of the loss came back, {kept} of the gain was kept."
+    if row["retention"] is not None and row["retention"] < HALF_LEARNED:
+        return (
+            f"Do not expect scaling to help: at {scale} of the update {gave} of the loss came back and only {kept} of"
+            " the domain gain was left."
+        )
+    return (
+        f"The update is larger than the domain needs: at {scale} of it {gave} of the loss came back and {kept} of the"
+        " domain gain was left. Lower the learning rate or the rank."
+    )
+
+
+def _isolation(document: Document) -> str | None:
+    row = _of(document, "isolation")
+    if not row:
+        return None
+    certificate = row["note"].get("certificate", {}).get("text", "")
+    if row["answer"] == "no":
+        return f"Isolation did not keep domain and other prompts apart: {_both(row)[1]} of the gain was left. {certificate}"
+    return f"Where requests can be routed, serve the adapter for domain prompts only. {certificate}".rstrip()
+
+
+def _undecided(document: Document) -> str | None:
+    names = [row["name"] for row in document["benchmarks"] if row["verdict"] == "INCONCLUSIVE"]
+    if not names:
+        return None
+    return f"Evaluate {', '.join(names)} on more items next time: this audit cannot tell whether they were hurt."
+
+
+def _ends(document: Document) -> str | None:
+    """Answers that no longer end, or end at once, are repaired in the data."""
+    for row in document["benchmarks"]:
+        for fault, remedy in (
+            ("truncated", "end every answer with the end-of-turn token"),
+            ("empty", "leave no empty answer"),
+        ):
+            share = row.get("format", {}).get(fault)
+            if share and share["candidate"] - share["base"] > 5:
+                return (
+                    f"On {row['name']} {points(share['candidate'] / 100)}% of the answers are {fault} (base:"
+                    f" {points(share['base'] / 100)}%): {remedy} in the training data."
+                )
+    return None
+
+
+def _regressed(document: Document) -> Mapping[str, Any] | None:
+    name, about = document["largest_regression"], document["largest_regression_of"]
+    return next((row for row in document["benchmarks"] if (row["name"], row["model"]) == (name, about)), None)
+
+
+def _of(document: Document, name: str) -> Mapping[str, Any] | None:
+    rows: Sequence[Mapping[str, Any]] = document["mitigations"]
+    return next((row for row in rows if row["name"] == name and "error" not in row), None)
+
+
+def _both(row: Mapping[str, Any]) -> tuple[str, str]:
+    return percent(row["closure"]), "all" if row["retention"] is None else percent(row["retention"])
