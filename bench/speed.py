@@ -15,12 +15,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.speed_run import BENCHMARKS
+from bench.speed_run import BENCHMARKS, SUBJECTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED, PAGE = ROOT / "bench" / "speed.json", ROOT / "docs" / "speed.md"
-ITEMS = {"mmlu": 57, "letters": 57, "gsm8k": 24, "ifeval": 30, "instructions": 30, "chemistry": 40}
-BATCHES = (4, 16, 64)
+ITEMS = {"mmlu": 171, "letters": 171, "gsm8k": 24, "ifeval": 32, "instructions": 32, "chemistry": 64}
+# of lm-eval's backend; it keeps the logits of whole prompts, and 32 behind five shots need more than 24 GiB
+BATCHES = {
+    "mmlu": (8,),
+    "letters": (8,),
+    "gsm8k": (8, 24),
+    "ifeval": (8, 32),
+    "instructions": (8, 32),
+    "chemistry": (8,),
+}
 TARGETS = {"mmlu": 5.0, "letters": 3.0, "gsm8k": 3.0, "ifeval": 1.6}
 AUDIT = {"mmlu": (171, 3), "gsm8k": (110, 1), "ifeval": (200, 1), "instructions": (120, 3), "chemistry": (200, 1)}
 
@@ -35,11 +43,6 @@ def measured(who: str, name: str, items: int, batch: int = 16) -> dict:
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{who:8} {name:13} batch {batch:3}  {found['seconds']:7.1f} s  {found['tokens']:8} tokens", flush=True)
     return found
-
-
-def best_batch(name: str) -> int:
-    """The batch size at which lm-eval is fastest, tried once on the same items."""
-    return min(BATCHES, key=lambda batch: measured("lm_eval", name, ITEMS[name], batch)["seconds"])
 
 
 def peak_gflops() -> float:
@@ -58,15 +61,19 @@ def peak_gflops() -> float:
 
 
 def measure_all(runs: int) -> dict:
-    """All measurements, ours and theirs in turn."""
-    batches = {name: best_batch(name) for name in BENCHMARKS}
-    rows = [
-        measured(who, name, ITEMS[name], batches[name])
-        for _ in range(runs)
-        for name in BENCHMARKS
-        for who in ("ours", "lm_eval")
-    ]
-    return {"peak_gflops": peak_gflops(), "batches": batches, "runs": runs, "rows": rows}
+    """All measurements, ours and theirs in turn; the first run tries lm-eval at each batch size and keeps the best."""
+    found = {"peak_gflops": peak_gflops(), "batches": {}, "runs": runs, "rows": []}
+    for run in range(runs):
+        for name in BENCHMARKS:
+            found["rows"].append(measured("ours", name, ITEMS[name]))
+            tried = [
+                measured("lm_eval", name, ITEMS[name], batch) for batch in found["batches"].get(name, BATCHES[name])
+            ]
+            best = min(tried, key=lambda row: row["seconds"])
+            found["batches"][name] = [best["batch"]]
+            found["rows"].append(best)
+            RECORDED.write_text(json.dumps(found | {"runs": run + 1}, indent=1) + "\n")
+    return found
 
 
 def page(recorded: dict) -> str:
@@ -78,7 +85,8 @@ def page(recorded: dict) -> str:
         " which ours and lm-eval's took turns. `make speed` measures and writes this page again.",
         "",
         "lm-eval: `simple_evaluate` with its Hugging Face backend, run for the base and for the fine-tune, at the"
-        f" fastest of the batch sizes {', '.join(map(str, BATCHES))}. The same documents and prompts, greedy, float32.",
+        " fastest of the batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU and of"
+        " MMLU by letters the base alone, on 19 of the 57 subjects with three questions each.",
         "",
         "| benchmark | items | lm-eval, s | Lethe, s | times as fast | wanted | tokens, lm-eval | Lethe | memory |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -86,7 +94,8 @@ def page(recorded: dict) -> str:
     rates = {}
     for name in BENCHMARKS:
         theirs, ours = (_median(recorded, who, name) for who in ("lm_eval", "ours"))
-        rates[name] = theirs["seconds"] / theirs["items"], ours["seconds"] / ours["items"]
+        sides = 2 if name in SUBJECTS else 1  # one of the two models was measured
+        rates[name] = sides * theirs["seconds"] / theirs["items"], sides * ours["seconds"] / ours["items"]
         wanted = f"{TARGETS[name]:g}" if name in TARGETS else ""
         lines.append(
             f"| {name} | {ours['items']} | {theirs['seconds']:.1f} | {ours['seconds']:.1f} |"
@@ -126,7 +135,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page from the last measurements")
     given = parser.parse_args()
     if not given.page:
-        RECORDED.write_text(json.dumps(measure_all(given.runs), indent=1) + "\n")
+        measure_all(given.runs)
     PAGE.write_text(page(json.loads(RECORDED.read_text())))
     print(PAGE)
 

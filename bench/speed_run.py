@@ -1,6 +1,6 @@
 """One measurement in a process of its own: a benchmark on base and candidate, by us or by lm-eval's own backend.
 
-    python -m bench.speed_run --who ours --benchmark mmlu --items 57
+    python -m bench.speed_run --who ours --benchmark gsm8k --items 24
 
 Prints one JSON object. Loading the models is not timed; building requests and scoring answers is, on both sides.
 """
@@ -32,6 +32,7 @@ from harness.tokenizers import load_tokenizer
 QUICK = Path(__file__).resolve().parent.parent / "fixtures" / "baskets" / "quick.toml"
 LETTERS = Benchmark("letters", "mmlu", "acc", fewshot=5)
 BENCHMARKS = ("mmlu", "letters", "gsm8k", "ifeval", "instructions", "chemistry")
+SUBJECTS = {"mmlu": 19, "letters": 19}  # of the 57, with as many questions each as in the audit; base alone, not both
 
 
 def loaded(name: str, items: int) -> LoadedBenchmark:
@@ -43,7 +44,11 @@ def loaded(name: str, items: int) -> LoadedBenchmark:
     wanted = replace(wanted, items=items, temperature=0.0, gold=None, answers="all", metric=metric)
     if name == "mmlu":
         wanted = replace(wanted, metric="acc")
-    return load_benchmarks(replace(basket, benchmarks=(wanted,), seeds=(0,)))[name]
+    found = load_benchmarks(replace(basket, benchmarks=(wanted,), seeds=(0,)))[name]
+    if name in SUBJECTS:
+        subjects = sorted({item.stratum for item in found.items})[:: 57 // SUBJECTS[name]][: SUBJECTS[name]]
+        found.items = tuple(item for item in found.items if item.stratum in subjects)
+    return found
 
 
 def sides() -> tuple[CheckedModel, CheckedModel]:
@@ -83,6 +88,7 @@ def measure(who: str, name: str, items: int, batch: int) -> dict[str, float | st
     """Seconds, tokens that went through the models, and the peak of the process's memory."""
     benchmark = loaded(name, items)
     runs, models = our_runs(benchmark) if who == "ours" else their_runs(benchmark, batch)
+    runs = runs[:1] if name in SUBJECTS else runs
     tokens = [0]
     for model in models:
         model.get_input_embeddings().register_forward_hook(lambda _, given, __: _add(tokens, given[0].numel()))
