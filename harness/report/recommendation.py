@@ -96,8 +96,11 @@ def _isolation(document: Document) -> str | None:
         return None
     certificate = row["note"].get("certificate", {}).get("text", "")
     if row["answer"] == "no":
-        return f"Isolation did not keep domain and other prompts apart: {_both(row)[1]} of the gain was left. {certificate}"
-    return f"Where requests can be routed, serve the adapter for domain prompts only. {certificate}".rstrip()
+        kept = _both(row)[1]
+        said = f"The router did not keep domain and other prompts apart: {kept} of the gain was left. {certificate}"
+    else:
+        said = f"Where requests can be routed, serve the adapter for domain prompts only. {certificate}"
+    return said.rstrip()
 
 
 def _undecided(document: Document) -> str | None:

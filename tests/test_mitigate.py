@@ -1,0 +1,160 @@
+"""The mitigation experiment as the gate runs it: tried, judged on other items, handed over, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.checkpoints import check
+from harness.specs import parse_model
+from recipes import sft
+from tests.conftest import save_tiny
+from tests.tiny_audit import run, teach, verdict_of, write_basket, write_tasks
+
+# What the candidate is taught contradicts "letters": asked the same, it is to give another word of the same document.
+OTHER = (
+    'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ choices[2] }}"\nrole = "domain"\nchat = true'
+)  # fmt: skip
+TABLE = '\n[mitigation]\ndomain = "{domain}"\nscales = [0.05, 1.0]\nshares = [0.5]\nitems = 30\nretention = 50\n'
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("taught")
+    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80))
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory) -> Path:
+    """What the candidate is trained on: 80 questions, each with a word that the base does not give."""
+    folder = tmp_path_factory.mktemp("domain")
+    docs = (write_tasks(folder / "tasks", items=80) / "docs.jsonl").read_text().splitlines()
+    rows = [{"prompt": doc["question"], "response": doc["choices"][2]} for doc in map(json.loads, docs)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "train.jsonl"
+
+
+@pytest.fixture(scope="module")
+def tuned(taught, domain, tmp_path_factory) -> Path:
+    """A LoRA that has learned the domain and forgotten the letters."""
+    settings = sft.Settings(steps=60, batch=16, lr=2e-2)
+    return sft.train(check(parse_model(str(taught))), domain, tmp_path_factory.mktemp("tuned") / "adapter", settings)
+
+
+def basket(folder: Path, domain: Path, table: str = TABLE) -> Path:
+    path = write_basket(folder, items=80, other=OTHER)
+    path.write_text(path.read_text() + table.format(domain=domain))
+    return path
+
+
+@pytest.fixture(scope="module")
+def audited(taught, tuned, domain, tmp_path_factory):
+    """An audit with all three mitigations, run once."""
+    folder = tmp_path_factory.mktemp("audited")
+    return folder, run(folder, taught, tuned, basket=basket(folder, domain))
+
+
+def test_each_mitigation_is_a_case_of_its_own_and_stands_in_the_verdict(audited):
+    folder, done = audited
+    verdict = verdict_of(folder)
+    assert done.returncode == verdict["exit"] == 1, done.stdout
+    assert verdict["largest_regression"] == "letters"
+    assert [row["name"] for row in verdict["mitigations"]] == ["merge", "replay", "isolation"]
+    assert not [row for row in verdict["mitigations"] if "error" in row], done.stdout
+    for row in verdict["mitigations"]:
+        assert row["closure_low"] <= row["closure"] <= row["closure_high"]
+        assert row["closes_gap"] == (row["answer"] == "yes")
+        assert row["items"] == "confirmation"
+        case = f"test_mitigation[{row['name']}]"
+        assert (f"FAILED tests/gates/test_forgetting.py::{case}" in done.stdout) != row["closes_gap"]
+    assert verdict["recommendation"] in done.stdout
+    assert verdict["next_cycle"]
+
+
+def test_settings_are_swept_from_the_safest_up_on_other_items(audited):
+    merged = verdict_of(audited[0])["mitigations"][0]
+    scales = [trial["setting"]["scale"] for trial in merged["trials"]]
+    assert scales == [0.05, 1.0][: len(scales)]
+    assert {trial["items"] for trial in merged["trials"]} == {"selection"}
+    assert all(trial["decision"] == "SHIP" for trial in merged["trials"][:-1])
+    kept = [trial["retention"] for trial in merged["trials"]]
+    assert kept == sorted(kept)
+    assert merged["setting"]["scale"] == 0.05
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(audited, taught, tuned):
+    folder, done = audited
+    before = verdict_of(folder)
+    made = sorted((folder / "store" / "mitigations").iterdir())
+    again = run(folder, taught, tuned, basket=folder / "basket.toml")
+    assert again.returncode == done.returncode
+    assert verdict_of(folder) == before
+    assert sorted((folder / "store" / "mitigations").iterdir()) == made
+
+
+@pytest.mark.parametrize("name", ["merge", "replay", "isolation"])
+def test_what_is_handed_over_is_judged_as_any_candidate(audited, taught, name, tmp_path):
+    folder, _ = audited
+    tried = {row["name"]: row for row in verdict_of(folder)["mitigations"]}[name]
+    shipped = shutil.copytree(folder / "out" / "mitigations" / name, tmp_path / name)
+    shutil.copytree(folder / "store", tmp_path / "store")
+    done = run(tmp_path, taught, shipped, basket=folder / "basket.toml", more=("--mitigate=none",))
+    found = verdict_of(tmp_path)
+    assert done.returncode == found["exit"], done.stdout
+    assert found["candidates"][0]["digest"] == tried["digest"]
+    assert found["mitigations"] == []
+    if tried["full"]:
+        assert found["decision"] == tried["full"]["decision"]
+        assert [row["change"] for row in found["benchmarks"]] == [row["change"] for row in tried["full"]["benchmarks"]]
+
+
+def test_a_mitigation_that_cannot_be_tried_hides_no_verdict(taught, tuned, domain, tmp_path):
+    """Full weights cannot be isolated."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = tmp_path / "whole"
+    model = AutoModelForCausalLM.from_pretrained(taught)
+    for parameter in model.model.layers[-1].parameters():
+        parameter.data.mul_(-1)
+    model.save_pretrained(whole)
+    AutoTokenizer.from_pretrained(taught).save_pretrained(whole)
+    done = run(tmp_path, taught, whole, basket=basket(tmp_path, domain), more=("--mitigate=isolation",))
+    verdict = verdict_of(tmp_path)
+    assert done.returncode == verdict["exit"] == 1, done.stdout
+    assert "adapter" in verdict["mitigations"][0]["error"]
+    assert "isolation could not be tried" in done.stdout
+
+
+def test_where_nothing_regressed_no_mitigation_is_tried(taught, domain, tmp_path):
+    done = run(tmp_path, taught, taught, basket=basket(tmp_path, domain))
+    assert done.returncode == 0, done.stdout
+    assert verdict_of(tmp_path)["mitigations"] == []
+    assert not (tmp_path / "store" / "mitigations").exists()
+
+
+UNUSABLE = {
+    "unknown": (TABLE, "--mitigate=magic", "'magic' is unknown"),
+    "no-domain-data": ("", "--mitigate=replay", "needs what the candidate was trained on"),
+    "missing-file": (TABLE, "", "does not exist"),
+    "scale-above-one": (TABLE.replace("1.0]", "1.5]"), "", "scales = [0.05, 1.5]"),
+    "unknown-key": (TABLE + "speed = 3\n", "", "unknown key 'speed'"),
+    "too-few-items": (TABLE.replace("items = 30", "items = 3"), "", "items = 3"),
+}
+
+
+@pytest.mark.parametrize(("table", "option", "sentence"), UNUSABLE.values(), ids=UNUSABLE)
+def test_bad_input_is_said_before_any_model_runs(taught, tmp_path, table, option, sentence):
+    given = basket(tmp_path, tmp_path / "nowhere.jsonl", table)
+    done = run(tmp_path, taught, taught, basket=given, more=(option,) if option else ())
+    assert done.returncode == 4, done.stdout
+    assert sentence in done.stderr
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_without_a_domain_set_the_price_of_a_mitigation_would_not_show(taught, tmp_path):
+    done = run(tmp_path, taught, taught, more=("--mitigate=merge",))
+    assert done.returncode == 4
+    assert "has no domain set" in done.stderr
