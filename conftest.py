@@ -177,6 +177,7 @@ def _prepare(config):
         trust_remote_code=bool(option["trust_remote_code"]),
         recipe=bool(option["recipe"]),
         mitigate=mitigate,
+        digests=getattr(config, "workerinput", {}).get("lethe_digests", {}),
     )
     with _visible(config):
         audit = prepare(basket, options)
@@ -228,6 +229,14 @@ def _is_worker(config) -> bool:
     return hasattr(config, "workerinput")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Workers take the digests of served models from here: the last digits of a server may differ when asked again."""
+    if audit := node.config.stash.get(AUDIT, None):
+        models = (audit.base, *audit.candidates)
+        node.workerinput["lethe_digests"] = {m.spec.text: m.digest for m in models if m.spec.kind == "served"}
+
+
 def pytest_report_header(config):
     if config.stash.get(AUDIT, None):
         from harness.report.terminal import plan_lines
@@ -256,8 +265,8 @@ def pytest_generate_tests(metafunc):
         return
     if "cell" in metafunc.fixturenames:
         work = list(audit.work())
-        ids = [f"{side}-{name}-seed{seed}" for side, name, seed in work]
-        metafunc.parametrize("cell", work, ids=ids)
+        pinned = [pytest.param(cell, marks=pytest.mark.xdist_group(cell[0])) for cell in work]  # for --dist loadgroup
+        metafunc.parametrize("cell", pinned, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
     if "canary" in metafunc.fixturenames:
         from harness.audit import CANARIES
 

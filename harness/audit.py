@@ -6,8 +6,8 @@ results: whatever it is asked for comes from the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Options:
     trust_remote_code: bool = False
     recipe: bool = False
     mitigate: tuple[str, ...] = ()  # names of mitigations to try
+    digests: Mapping[str, str] = field(default_factory=dict)  # of served models, where another process has taken them
 
 
 @dataclass
@@ -271,6 +272,11 @@ def _check_out(out: Path) -> None:
         raise Unusable(f"--out {out} cannot be written ({error.strerror}); name another directory.") from None
 
 
+def _checked(spec: ModelSpec, base: CheckedModel | None, options: Options) -> CheckedModel:
+    found = check(spec, base, options.trust_remote_code)
+    return replace(found, digest=options.digests.get(spec.text, found.digest))
+
+
 def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
     backend, arguments = parse_backend(options.backend)
@@ -282,8 +288,8 @@ def prepare(basket: Basket, options: Options) -> Audit:
         raise Unusable("no candidate to judge; name one with --candidate SPEC.")
     if len({spec.kind == "served" for spec in specs}) == 2:
         raise Unusable("base and candidate must be read by the same program; serve both, or neither.")
-    base = check(specs[0], None, options.trust_remote_code)
-    candidates = tuple(check(spec, base, options.trust_remote_code) for spec in specs[1:])
+    base = _checked(specs[0], None, options)
+    candidates = tuple(_checked(spec, base, options) for spec in specs[1:])
     benchmarks = load_benchmarks(basket)
     for benchmark in benchmarks.values():
         benchmark.check_room(base.positions)

@@ -128,6 +128,11 @@ def _beside(document: dict[str, Any]) -> list[str]:
         if row.get("clustered"):
             lines.append(f"  {row['name']}: with subjects as clusters the interval is {_change(row['clustered'])}")
     lines += [
+        f"  canary {one['name']} says nothing here: {one['reason']}"
+        for one in document.get("canaries", [])
+        if one.get("reason")
+    ]
+    lines += [
         f"  {run['model']} alone, {run['name']}: {run['verdict']} {_change(run)}" for run in document["training_runs"]
     ]
     used = document["items"]
