@@ -103,7 +103,7 @@ def page(found: dict[str, Any]) -> str:
         f" greedy, float32, at most {NEW_TOKENS} new tokens; 7 and 64 at a time in shuffled orders. Written by"
         " `python -m bench.parity`.",
         "",
-        "| benchmark | items | batches | metrics that differ | largest difference of a log-likelihood | texts that part |",
+        "| benchmark | items | batches | metrics that differ | largest log-likelihood difference | texts that part |",
         "|---|---|---|---|---|---|",
     ]
     ties = []
