@@ -60,10 +60,16 @@ def peak_gflops() -> float:
     return 2 * 2048**3 / statistics.median(seconds) / 1e9
 
 
-def measure_all(runs: int) -> dict:
-    """All measurements, ours and theirs in turn; the first run tries lm-eval at each batch size and keeps the best."""
-    found = {"peak_gflops": peak_gflops(), "batches": {}, "runs": runs, "rows": []}
-    for run in range(runs):
+def measure_all(runs: int, more: bool) -> dict:
+    """All measurements, ours and theirs in turn; the first run tries lm-eval at each batch size and keeps the best.
+
+    more: after those that are recorded.
+    """
+    found = {"peak_gflops": peak_gflops(), "batches": {}, "runs": 0, "rows": []}
+    if more:
+        found = json.loads(RECORDED.read_text())
+    before = found["runs"]
+    for run in range(before, before + runs):
         for name in BENCHMARKS:
             found["rows"].append(measured("ours", name, ITEMS[name]))
             tried = [
@@ -132,10 +138,11 @@ def _median(recorded: dict, who: str, name: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--more", action="store_true", help="add these runs to those that are recorded")
     parser.add_argument("--page", action="store_true", help="write the page from the last measurements")
     given = parser.parse_args()
     if not given.page:
-        measure_all(given.runs)
+        measure_all(given.runs, given.more)
     PAGE.write_text(page(json.loads(RECORDED.read_text())))
     print(PAGE)
 

@@ -29,9 +29,9 @@ def taught(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory) -> Path:
-    """What the candidate is trained on: 80 questions, each with a word that the base does not give."""
+    """What the candidate is trained on: questions each with a word that the base does not give; a router needs many."""
     folder = tmp_path_factory.mktemp("domain")
-    docs = (write_tasks(folder / "tasks", items=80) / "docs.jsonl").read_text().splitlines()
+    docs = (write_tasks(folder / "tasks", items=320) / "docs.jsonl").read_text().splitlines()
     rows = [{"prompt": doc["question"], "response": doc["choices"][2]} for doc in map(json.loads, docs)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "train.jsonl"
@@ -40,7 +40,7 @@ def domain(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(taught, domain, tmp_path_factory) -> Path:
     """A LoRA that has learned the domain and forgotten the letters."""
-    settings = sft.Settings(steps=60, batch=16, lr=2e-2)
+    settings = sft.Settings(steps=80, batch=32, lr=2e-2)
     return sft.train(check(parse_model(str(taught))), domain, tmp_path_factory.mktemp("tuned") / "adapter", settings)
 
 
