@@ -19,7 +19,7 @@ from _pytest.mark.expression import Expression
 from harness.baskets import check_seeds, load_basket, with_options
 from harness.specs import Basket, Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.scheduling"]
 
 QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
@@ -71,7 +71,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "xdist_group(name): tests of one group run on one worker")
     if config.option.help or not gate_selected(config, "forgetting"):
         return
     try:
@@ -265,8 +264,7 @@ def pytest_generate_tests(metafunc):
         return
     if "cell" in metafunc.fixturenames:
         work = list(audit.work())
-        pinned = [pytest.param(cell, marks=pytest.mark.xdist_group(cell[0])) for cell in work]  # for --dist loadgroup
-        metafunc.parametrize("cell", pinned, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
+        metafunc.parametrize("cell", work, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
     if "canary" in metafunc.fixturenames:
         from harness.audit import CANARIES
 

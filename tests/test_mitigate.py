@@ -24,7 +24,7 @@ TABLE = '\n[mitigation]\ndomain = "{domain}"\nscales = [0.05, 1.0]\nshares = [0.
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
-    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80))
+    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80), steps=240)
 
 
 @pytest.fixture(scope="module")
