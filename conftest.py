@@ -161,21 +161,23 @@ def _prepare(config):
         with _visible(config):
             embedded.chemistry_data()
     candidates = option["candidate"] or []
+    candidates = tuple([candidates] if isinstance(candidates, str) else candidates)
+    out = Path(option["out"] or "out")
     if not candidates:
         raise Unusable(
             "no candidate to judge; name one with --candidate SPEC (the embedded one: --candidate embedded:chemistry)."
         )
     options = Options(
         base=option["base"] or "embedded:base",
-        candidates=tuple([candidates] if isinstance(candidates, str) else candidates),
-        out=Path(option["out"] or "out"),
+        candidates=candidates,
+        out=out,
         store=Path(option["store"] or cache_dir() / "store"),
         backend=option["backend"] or "hf",
         device=_worker_device(option["device"] or "auto"),
         dtype=option["dtype"] or "auto",
         trust_remote_code=bool(option["trust_remote_code"]),
         recipe=bool(option["recipe"]),
-        mitigate=mitigate,
+        mitigate=() if _made_by_us(candidates, out) else mitigate,
         digests=getattr(config, "workerinput", {}).get("lethe_digests", {}),
     )
     with _visible(config):
@@ -183,6 +185,11 @@ def _prepare(config):
         if mitigate:
             check_experiment(mitigate, audit, materials(basket.experiment))
     return audit
+
+
+def _made_by_us(candidates: tuple[str, ...], out: Path) -> bool:
+    """True if a candidate is a mitigation that an earlier run has put into --out: none is tried on it, or over it."""
+    return any(Path(text).resolve().is_relative_to((out / "mitigations").resolve()) for text in candidates)
 
 
 def _basket(config) -> Basket:

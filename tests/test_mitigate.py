@@ -95,6 +95,22 @@ def test_a_second_run_makes_nothing_and_says_the_same(audited, taught, tuned):
     assert sorted((folder / "store" / "mitigations").iterdir()) == made
 
 
+def test_what_was_handed_over_stays_where_it_is_when_it_is_judged_there(audited, taught, tmp_path):
+    folder = shutil.copytree(audited[0], tmp_path / "copy")
+    handed = folder / "out" / "mitigations"
+    before = sorted(path.relative_to(handed) for path in handed.rglob("*"))
+    done = run(folder, taught, handed / "merge", basket=folder / "basket.toml")
+    assert done.returncode == verdict_of(folder)["exit"], done.stdout
+    assert verdict_of(folder)["mitigations"] == []
+    assert sorted(path.relative_to(handed) for path in handed.rglob("*")) == before
+
+
+def test_mitigations_of_another_candidate_do_not_outlive_it(audited, taught, tmp_path):
+    folder = shutil.copytree(audited[0], tmp_path / "copy")
+    assert run(folder, taught, taught, basket=folder / "basket.toml").returncode == 0
+    assert not (folder / "out" / "mitigations").exists()
+
+
 @pytest.mark.parametrize("name", ["merge", "replay", "isolation"])
 def test_what_is_handed_over_is_judged_as_any_candidate(audited, taught, name, tmp_path):
     folder, _ = audited
