@@ -19,7 +19,7 @@ from _pytest.mark.expression import Expression
 from harness.baskets import check_seeds, load_basket, with_options
 from harness.specs import Basket, Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.scheduling"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
 
 QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
@@ -233,6 +233,13 @@ def _visible(config):
 
 def _is_worker(config) -> bool:
     return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from fixtures.scheduling import scheduler
+
+    return scheduler(config, log) if config.stash.get(AUDIT, None) else None
 
 
 @pytest.hookimpl(optionalhook=True)
