@@ -1,0 +1,210 @@
+"""What was forgotten: kinds and examples from the answers themselves, and the reports that a real run leaves."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from harness.benchmarks import load_benchmarks
+from harness.compare import compare
+from harness.report.forgotten import ANSWER, answer_of, forgotten, instruction_kinds
+from harness.specs import Basket, Benchmark
+from harness.store import Cell, Score
+from tests.conftest import save_adapter, save_tiny
+from tests.tiny_audit import ROOT, environment, run, teach, verdict_of, write_basket, write_tasks
+
+BULLETS = "* one\n* two\n* three\n* four\n* five\n* six"
+INSTRUCTIONS = Benchmark("instructions", "lethe_instructions", "prompt_level_strict_acc", chat=True)
+
+
+@dataclass
+class Told:
+    """An audit whose answers are given: (model, item, seed) -> what it wrote. Scores are the task's own."""
+
+    benchmarks: dict
+    says: Callable[[str, object, int], str]
+    seeds: tuple[int, ...] = (0,)
+    base = SimpleNamespace(spec=SimpleNamespace(text="base"))
+    candidates = (SimpleNamespace(spec=SimpleNamespace(text="tuned")),)
+
+    @property
+    def basket(self):
+        return SimpleNamespace(skills=[loaded.benchmark for loaded in self.benchmarks.values()])
+
+    def items(self, name):
+        return self.benchmarks[name].items
+
+    def written(self, name):
+        return self.seeds
+
+    def scores(self, model, name, seed):
+        found = {}
+        for item in self.items(name):
+            loaded, text = self.benchmarks[name], self.says(model.spec.text, item, seed)
+            requests = loaded.requests(item, seed, lambda messages, **_: str(messages))
+            cell = Cell(model.spec.text, name, seed)
+            found[item.id] = Score(cell, item.id, loaded.score(item, requests, [text]), [text])
+        return found
+
+    def comparison(self, candidate, name):
+        metric, items = self.benchmarks[name].benchmark.metric, [(i.id, i.stratum) for i in self.items(name)]
+        sides = [{s: self.scores(side, name, s) for s in self.seeds} for side in (self.base, candidate)]
+        return compare(name, metric, items, *sides)
+
+
+@pytest.fixture(scope="module")
+def instructions():
+    return load_benchmarks(Basket("t", (INSTRUCTIONS,), tasks=str(ROOT / "fixtures" / "tasks")))
+
+
+def verdict(name: str, kind: str, change: float, model: str = "tuned") -> dict:
+    return {"name": name, "model": model, "verdict": kind, "change": change, "margin": 5.0}
+
+
+def bullets_until_tuned(model: str, item, seed: int) -> str:
+    asked = instruction_kinds(item.doc) == ["bullet_list"]
+    return BULLETS if asked and model == "base" else f"An answer. {item.doc['id']}"
+
+
+def test_kinds_are_counted_by_the_tasks_own_scorer(instructions):
+    found = forgotten(Told(instructions, bullets_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
+    kinds = {row["name"]: row for row in found["kinds"]["instructions"]}
+    first = found["kinds"]["instructions"][0]
+    only = [item for item in instructions["instructions"].items if instruction_kinds(item.doc) == ["bullet_list"]]
+    assert first["name"] == "bullet_list"
+    assert first["lost"] == len(only) > 3
+    assert first["gained"] == 0
+    assert first["base"] == pytest.approx(100 * len(only) / first["asked"])
+    assert first["candidate"] == 0
+    assert sum(row["asked"] for row in kinds.values()) == sum(
+        len(instruction_kinds(item.doc)) for item in instructions["instructions"].items
+    )
+    assert sum(row["lost"] for row in kinds.values()) == found["lost"] == len(only)
+
+
+def test_examples_show_the_question_and_both_answers_of_lost_items(instructions):
+    found = forgotten(Told(instructions, bullets_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
+    assert len(found["examples"]) == 3
+    assert len({example["item"] for example in found["examples"]}) == 3
+    for example in found["examples"]:
+        assert (example["base"], example["candidate"]) == (100.0, 0.0)
+        assert example["before"] == BULLETS
+        assert example["after"].startswith("An answer.")
+        assert "bullet" in example["question"]
+    sizes = [len(example["question"]) for example in found["examples"]]
+    assert sizes == sorted(sizes)
+
+
+def test_examples_are_of_different_kinds_where_there_are(instructions):
+    def says(model, item, seed):
+        kinds = instruction_kinds(item.doc)
+        lower = f"an answer in lower case {item.doc['id']}"
+        good = {("bullet_list",): BULLETS, ("letter_case",): lower}.get(tuple(kinds), "An answer.")
+        return good if model == "base" else "An Answer."
+
+    found = forgotten(Told(instructions, says), [verdict("instructions", "REGRESSED", -9.0)])
+    assert {kind for example in found["examples"][:2] for kind in example["kinds"]} >= {"bullet_list", "letter_case"}
+
+
+def test_an_example_has_the_seed_under_which_it_was_lost(instructions):
+    def says(model, item, seed):
+        return bullets_until_tuned(model if seed == 4 else "base", item, seed)
+
+    found = forgotten(Told(instructions, says, seeds=(2, 4)), [verdict("instructions", "REGRESSED", -9.0)])
+    assert {example["seed"] for example in found["examples"]} == {4}
+    first = found["kinds"]["instructions"][0]
+    assert first["candidate"] == pytest.approx(first["base"] / 2)
+
+
+def test_answers_are_cut_and_can_be_written(instructions):
+    def says(model, item, seed):
+        return bullets_until_tuned(model, item, seed) + ("\ud800" + "x" * 5000 if model == "tuned" else "")
+
+    found = forgotten(Told(instructions, says), [verdict("instructions", "REGRESSED", -9.0)])
+    json.dumps(found, ensure_ascii=False).encode("utf-8")
+    assert all(len(example["after"]) == ANSWER and example["after"].endswith("…") for example in found["examples"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "about"),
+    [
+        ([("a", "REGRESSED", -6.0), ("b", "REGRESSED", -9.0), ("c", "INCONCLUSIVE", -20.0)], "b"),
+        ([("a", "PASS", -4.9), ("b", "INCONCLUSIVE", -1.0), ("c", "INCONCLUSIVE", -2.0)], "c"),
+        ([("a", "PASS", -1.0), ("b", "PASS", 2.0)], "a"),
+    ],
+)
+def test_it_is_about_what_regressed_most_or_else_is_least_known(instructions, rows, about):
+    told = Told(dict.fromkeys("abc", instructions["instructions"]), lambda *_: "x")
+    assert forgotten(told, [verdict(*row) for row in rows])["benchmark"] == about
+
+
+def test_a_choice_is_shown_by_its_text(tmp_path):
+    tasks = str(write_tasks(tmp_path / "tasks"))
+    loaded = load_benchmarks(Basket("t", (Benchmark("choices", "tiny_choice", fewshot=4),), tasks=tasks))
+    item = loaded["choices"].items[0]
+    score = Score(Cell("m", "b", 0), item.id, {}, [[-3.0, False], [-1.0, True], [-2.0, False]])
+    assert answer_of(SimpleNamespace(benchmarks=loaded), item, score, "choices") == item.doc["choices"][1]
+
+
+@pytest.mark.parametrize(
+    ("doc", "kinds"),
+    [
+        ({"instruction_id_list": ["punctuation:no_comma", "b"]}, ["punctuation:no_comma", "b"]),
+        ({"instructions": '[{"kind": "bullet_list", "args": {}}]'}, ["bullet_list"]),
+        ({"instructions": "Write a poem."}, []),
+        ({"question": "?"}, []),
+    ],
+)
+def test_documents_name_their_kinds(doc, kinds):
+    assert instruction_kinds(doc) == kinds
+
+
+# ---- a run of the gate -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """(folder, base, candidate) of a run of the gate that blocks."""
+    folder = tmp_path_factory.mktemp("audited")
+    taught = teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
+    spoiled = save_adapter(folder / "adapter", taught, scale=0.5)
+    done = run(folder, taught, spoiled, basket=write_basket(folder), more=("--margin", "letters=7", "--seeds", "0,3"))
+    assert done.returncode == 1, done.stdout
+    return folder, taught, spoiled
+
+
+def test_a_run_leaves_the_reports_beside_its_verdict(audited):
+    out = audited[0] / "out"
+    assert {"verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml"} <= {p.name for p in out.iterdir()}
+    assert sorted(path.name for path in (out / "plots").iterdir()) == ["forest.svg"]  # the basket has no domain set
+    found = verdict_of(audited[0])["forgotten"]
+    assert found["benchmark"] == verdict_of(audited[0])["largest_regression"]
+    assert found["examples"]
+    assert str(audited[2]) == found["model"]
+
+
+def test_the_command_of_the_memo_runs_the_same_audit_again(audited, tmp_path):
+    before = verdict_of(audited[0])
+    words = [*shlex.split(before["command"]), f"--out={tmp_path}", f"--store={audited[0] / 'store'}"]
+    assert "letters=7" in words
+    assert "0,3" in words
+    again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment(), capture_output=True, timeout=300)
+    assert again.returncode == before["exit"], again.stdout
+    made = json.loads((tmp_path / "verdict.json").read_text())
+    assert {key: value for key, value in made.items() if key != "created"} == before
+
+
+def test_a_run_without_a_decision_leaves_no_report(audited, tmp_path):
+    folder, taught, spoiled = audited
+    run(folder, taught, spoiled, basket=folder / "basket.toml", more=(f"--out={tmp_path}",))
+    assert (tmp_path / "memo.pdf").exists()
+    done = run(folder, taught, spoiled, basket=folder / "basket.toml", sabotage="skip", more=(f"--out={tmp_path}",))
+    assert done.returncode == 10, done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
