@@ -20,7 +20,10 @@ from harness.store import Cell, Score
 from tests.conftest import save_adapter, save_tiny
 from tests.tiny_audit import ROOT, environment, run, teach, verdict_of, write_basket, write_tasks
 
-BULLETS = "* one\n* two\n* three\n* four\n* five\n* six"
+GOOD = {
+    ("bullet_list",): "* one\n* two\n* three\n* four\n* five",
+    ("numbered_list",): "1. one\n2. two\n3. three\n4. four\n5. five",
+}
 INSTRUCTIONS = Benchmark("instructions", "lethe_instructions", "prompt_level_strict_acc", chat=True)
 
 
@@ -36,7 +39,7 @@ class Told:
 
     @property
     def basket(self):
-        return SimpleNamespace(skills=[loaded.benchmark for loaded in self.benchmarks.values()])
+        return SimpleNamespace(skills=[SimpleNamespace(name=name) for name in self.benchmarks])
 
     def items(self, name):
         return self.benchmarks[name].items
@@ -68,54 +71,39 @@ def verdict(name: str, kind: str, change: float, model: str = "tuned") -> dict:
     return {"name": name, "model": model, "verdict": kind, "change": change, "margin": 5.0}
 
 
-def bullets_until_tuned(model: str, item, seed: int) -> str:
-    asked = instruction_kinds(item.doc) == ["bullet_list"]
-    return BULLETS if asked and model == "base" else f"An answer. {item.doc['id']}"
+def lists_until_tuned(model: str, item, seed: int) -> str:
+    """Lists where nothing else is asked for, until the tuning has forgotten them."""
+    return GOOD.get(tuple(instruction_kinds(item.doc)), "No.") if model == "base" else "No."
 
 
 def test_kinds_are_counted_by_the_tasks_own_scorer(instructions):
-    found = forgotten(Told(instructions, bullets_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
-    kinds = {row["name"]: row for row in found["kinds"]["instructions"]}
-    first = found["kinds"]["instructions"][0]
-    only = [item for item in instructions["instructions"].items if instruction_kinds(item.doc) == ["bullet_list"]]
-    assert first["name"] == "bullet_list"
-    assert first["lost"] == len(only) > 3
-    assert first["gained"] == 0
-    assert first["base"] == pytest.approx(100 * len(only) / first["asked"])
-    assert first["candidate"] == 0
-    assert sum(row["asked"] for row in kinds.values()) == sum(
-        len(instruction_kinds(item.doc)) for item in instructions["instructions"].items
-    )
-    assert sum(row["lost"] for row in kinds.values()) == found["lost"] == len(only)
+    found = forgotten(Told(instructions, lists_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
+    rows = found["kinds"]["instructions"]
+    asked = [kind for item in instructions["instructions"].items for kind in instruction_kinds(item.doc)]
+    assert {row["name"]: row["asked"] for row in rows} == {kind: asked.count(kind) for kind in asked}
+    assert [(row["name"], row["lost"]) for row in rows[:2]] == [("numbered_list", 3), ("bullet_list", 2)]
+    for row in rows[:2]:
+        assert row["base"] - row["candidate"] == pytest.approx(100 * row["lost"] / row["asked"])
+    assert {row["lost"] for row in rows[2:]} == {row["gained"] for row in rows} == {0}
+    assert (found["items"], found["lost"], found["gained"]) == (120, 5, 0)
 
 
-def test_examples_show_the_question_and_both_answers_of_lost_items(instructions):
-    found = forgotten(Told(instructions, bullets_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
-    assert len(found["examples"]) == 3
-    assert len({example["item"] for example in found["examples"]}) == 3
-    for example in found["examples"]:
+def test_examples_show_both_answers_of_lost_items_of_different_kinds_the_shortest_first(instructions):
+    found = forgotten(Told(instructions, lists_until_tuned), [verdict("instructions", "REGRESSED", -9.0)])
+    examples = found["examples"]
+    assert len({example["item"] for example in examples}) == 3
+    assert {*examples[0]["kinds"], *examples[1]["kinds"]} == {"bullet_list", "numbered_list"}
+    for example in examples:
         assert (example["base"], example["candidate"]) == (100.0, 0.0)
-        assert example["before"] == BULLETS
-        assert example["after"].startswith("An answer.")
-        assert "bullet" in example["question"]
-    sizes = [len(example["question"]) for example in found["examples"]]
-    assert sizes == sorted(sizes)
-
-
-def test_examples_are_of_different_kinds_where_there_are(instructions):
-    def says(model, item, seed):
-        kinds = instruction_kinds(item.doc)
-        lower = f"an answer in lower case {item.doc['id']}"
-        good = {("bullet_list",): BULLETS, ("letter_case",): lower}.get(tuple(kinds), "An answer.")
-        return good if model == "base" else "An Answer."
-
-    found = forgotten(Told(instructions, says), [verdict("instructions", "REGRESSED", -9.0)])
-    assert {kind for example in found["examples"][:2] for kind in example["kinds"]} >= {"bullet_list", "letter_case"}
+        assert (example["before"], example["after"]) == (GOOD[tuple(example["kinds"])], "No.")
+    lost = [i.doc for i in instructions["instructions"].items if tuple(instruction_kinds(i.doc)) in GOOD]
+    shortest = min(lost, key=lambda doc: len(doc["prompt"]) + len(GOOD[tuple(instruction_kinds(doc))]))
+    assert examples[0]["question"] == shortest["prompt"]
 
 
 def test_an_example_has_the_seed_under_which_it_was_lost(instructions):
     def says(model, item, seed):
-        return bullets_until_tuned(model if seed == 4 else "base", item, seed)
+        return lists_until_tuned(model if seed == 4 else "base", item, seed)
 
     found = forgotten(Told(instructions, says, seeds=(2, 4)), [verdict("instructions", "REGRESSED", -9.0)])
     assert {example["seed"] for example in found["examples"]} == {4}
@@ -125,7 +113,7 @@ def test_an_example_has_the_seed_under_which_it_was_lost(instructions):
 
 def test_answers_are_cut_and_can_be_written(instructions):
     def says(model, item, seed):
-        return bullets_until_tuned(model, item, seed) + ("\ud800" + "x" * 5000 if model == "tuned" else "")
+        return lists_until_tuned(model, item, seed) + ("\ud800" + "x" * 5000 if model == "tuned" else "")
 
     found = forgotten(Told(instructions, says), [verdict("instructions", "REGRESSED", -9.0)])
     json.dumps(found, ensure_ascii=False).encode("utf-8")
@@ -206,5 +194,5 @@ def test_a_run_without_a_decision_leaves_no_report(audited, tmp_path):
     run(folder, taught, spoiled, basket=folder / "basket.toml", more=(f"--out={tmp_path}",))
     assert (tmp_path / "memo.pdf").exists()
     done = run(folder, taught, spoiled, basket=folder / "basket.toml", sabotage="skip", more=(f"--out={tmp_path}",))
-    assert done.returncode == 10, done.stdout
+    assert "NO DECISION" in done.stdout
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

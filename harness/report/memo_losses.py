@@ -75,12 +75,10 @@ def _counted(found: Mapping[str, Any]) -> str:
         "INCONCLUSIVE": f"Nothing is shown to have regressed; {what} comes closest to it, and is not shown to be safe.",
         "PASS": f"Every benchmark passed; {what} came closest to its limit.",
     }[found["verdict"]]
-    examples = (
-        " Some of them stand below with the answers' scores, cut where they are long." if found["examples"] else ""
-    )
+    examples = " Some of them stand below with their scores, cut where they are long." if found["examples"] else ""
     return (
-        f"{start} Of its {count(found['items'])} questions {count(found['lost'])} were answered worse after tuning, and"
-        f" {count(found['gained'])} better: a small change can hide many of both.{examples}"
+        f"{start} Of its {count(found['items'])} questions {count(found['lost'])} scored lower after tuning, and"
+        f" {count(found['gained'])} higher: a small change can hide many of both.{examples}"
     )
 
 
