@@ -124,6 +124,8 @@ def test_nothing_runs_over_the_edge_of_a_page(printed, monkeypatch):
 def test_the_same_verdict_gives_the_same_bytes(printed):
     document, pdf = printed
     assert pdf_of(copy.deepcopy(document)) == pdf
+    made = PdfReader(io.BytesIO(pdf)).metadata.creation_date
+    assert made.isoformat() == document["created"]  # and not the machine's clock
     assert markdown_of(content(copy.deepcopy(document))) == markdown_of(content(document))
 
 
