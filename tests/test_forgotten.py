@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import subprocess
@@ -172,6 +173,9 @@ def test_a_run_leaves_the_reports_beside_its_verdict(audited):
     out = audited[0] / "out"
     assert {"verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml"} <= {p.name for p in out.iterdir()}
     assert sorted(path.name for path in (out / "plots").iterdir()) == ["forest.svg"]  # the basket has no domain set
+    digest = hashlib.sha256((out / "verdict.json").read_bytes()).hexdigest()
+    assert digest in (out / "model-card.yaml").read_text()
+    assert digest[:12] in (out / "memo.md").read_text()
     found = verdict_of(audited[0])["forgotten"]
     assert found["benchmark"] == verdict_of(audited[0])["largest_regression"]
     assert found["examples"]
