@@ -96,7 +96,8 @@ def _files() -> tuple[Path, ...]:
     """Typst's own cannot be read here: Noto Sans has the letters of Libertinus, and Matplotlib has the same DejaVu."""
     fonts = [path for folder in _folders() for path in sorted(folder.iterdir()) if path.suffix in (".ttf", ".ttc")]
     mono = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
-    return (*sorted(fonts, key=lambda path: (path.suffix == ".ttc", path.stat().st_size)), mono)
+    usual = [path for path in fonts if path.stem.startswith("NotoSans[")]
+    return (*usual, mono, *sorted(set(fonts) - set(usual), key=lambda path: (path.suffix == ".ttc", path)))
 
 
 @functools.cache
