@@ -25,6 +25,7 @@ QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 NOTHING_RAN = 5
 GATES = ("forgetting",)
+MADE_FROM_THE_VERDICT = ("memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg")
 INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
@@ -356,6 +357,6 @@ def _planned(audit) -> int:
 
 def _remove_verdict(out: Path) -> None:
     """A file that says SHIP must not outlive a run that did not end so."""
-    for name in ("verdict.json", "scores.jsonl"):
+    for name in ("verdict.json", "scores.jsonl", *MADE_FROM_THE_VERDICT):
         with contextlib.suppress(OSError):  # the status says it too
             (out / name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,12 @@ from harness.checkpoints import CheckedModel
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of, files_digest
 from harness.report import recommendation, rows
-from harness.report.mitigations import mitigation_rows
+from harness.report.command import command
+from harness.report.forgotten import forgotten
+from harness.report.memo import write_memo
+from harness.report.mitigations import floor_of, mitigation_rows
+from harness.report.model_card import write_model_card
+from harness.report.verdict_text import text_of
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
@@ -55,8 +60,10 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "items": rows.saved(audit, names),
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
         "mitigations": mitigation_rows(audit, mitigated),
+        "retention_floor": 100 * floor_of(audit),
     }
-    return made | {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
+    made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
+    return made | {"forgotten": forgotten(audit, made["benchmarks"]), "command": command(audit)}
 
 
 def _run(audit: Audit) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def _training_runs(audit: Audit, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _model(model: CheckedModel) -> dict[str, Any]:
-    return {"spec": model.spec.text, "digest": model.digest, "adapter": model.is_adapter}
+    return {"spec": model.spec.text, "kind": model.spec.kind, "digest": model.digest, "adapter": model.is_adapter}
 
 
 def code_digest() -> str:
@@ -101,11 +108,16 @@ def code_digest() -> str:
 
 
 def write(document: dict[str, Any], audit: Audit) -> Path:
-    """Writes verdict.json and scores.jsonl into --out, each by an atomic rename; returns the path of verdict.json."""
+    """Writes verdict.json, scores.jsonl, and what is made from the verdict alone into --out, each by an atomic rename.
+
+    Returns the path of verdict.json.
+    """
     out = Path(audit.options.out)
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "scores.jsonl", score_lines(audit))
-    _replace(out / "verdict.json", [json.dumps(document, indent=2, ensure_ascii=False)])
+    _replace(out / "verdict.json", [text_of(document)])
+    write_memo(document, out)
+    write_model_card(document, out)
     return out / "verdict.json"
 
 
@@ -115,11 +127,11 @@ def score_lines(audit: Audit):
         for item, score in audit.scores(audit.sides[side], name, seed).items():
             row = {"model": side, "benchmark": name, "seed": seed, "item": item, "metrics": score.metrics}
             row |= {"responses": score.responses, "prompt": score.prompt, "tokens": score.tokens}
-            yield json.dumps(row, ensure_ascii=False)
+            yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _replace(path: Path, lines: Sequence[str]) -> None:
+def _replace(path: Path, lines: Iterable[str]) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+        file.writelines(lines)
     scratch.replace(path)
