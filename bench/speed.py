@@ -87,8 +87,8 @@ def page(recorded: dict) -> str:
     lines = [
         "# Speed",
         "",
-        f"Base and embedded fine-tune, each benchmark in processes of their own, {_runs(recorded['runs'])} in which ours"
-        " and lm-eval's took turns. `make speed` measures and writes this page again.",
+        f"Base and embedded fine-tune, each benchmark in processes of their own, {_runs(recorded['runs'])} in which"
+        " ours and lm-eval's took turns. `make speed` measures and writes this page again.",
         "",
         "lm-eval: `simple_evaluate` with its Hugging Face backend, run for the base and for the fine-tune, at the"
         " fastest of the batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU and of"
