@@ -102,6 +102,17 @@ def test_examples_show_both_answers_of_lost_items_of_different_kinds_the_shortes
     assert examples[0]["question"] == shortest["prompt"]
 
 
+def test_a_scorer_that_judges_no_single_instruction_gives_no_kinds(instructions, monkeypatch):
+    told = Told(instructions, lists_until_tuned)
+    scores = {side.spec.text: told.scores(side, "instructions", 0) for side in (told.base, *told.candidates)}
+    monkeypatch.setattr(told, "scores", lambda side, *_: scores[side.spec.text])
+    task = next(iter(instructions["instructions"].tasks.values()))
+    monkeypatch.setattr(task, "process_results", lambda doc, results: {"acc": 1.0})
+    found = forgotten(told, [verdict("instructions", "REGRESSED", -9.0)])
+    assert found["kinds"] == {}
+    assert len(found["examples"]) == 3
+
+
 def test_an_example_has_the_seed_under_which_it_was_lost(instructions):
     def says(model, item, seed):
         return lists_until_tuned(model if seed == 4 else "base", item, seed)
@@ -148,6 +159,9 @@ def test_a_choice_is_shown_by_its_text(tmp_path):
         ({"instruction_id_list": ["punctuation:no_comma", "b"]}, ["punctuation:no_comma", "b"]),
         ({"instructions": '[{"kind": "bullet_list", "args": {}}]'}, ["bullet_list"]),
         ({"instructions": "Write a poem."}, []),
+        ({"instructions": "[INST] Write a poem. [/INST]"}, []),
+        ({"instructions": '["write", "a poem"]'}, []),
+        ({"instructions": 7}, []),
         ({"question": "?"}, []),
     ],
 )

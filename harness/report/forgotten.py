@@ -82,20 +82,22 @@ def instruction_kinds(doc: Mapping[str, Any]) -> list[str]:
     """The kinds of instruction in a document of IFEval, or of our own set; empty for any other."""
     if isinstance(ids := doc.get("instruction_id_list"), list):
         return [str(kind) for kind in ids]
-    told = doc.get("instructions")
-    if not isinstance(told, str) or not told.startswith("["):
+    try:
+        return [str(one["kind"]) for one in json.loads(doc.get("instructions") or "[]")]
+    except (ValueError, TypeError, KeyError):  # another task's own text of that name
         return []
-    return [str(one["kind"]) for one in json.loads(told)]
 
 
 def _kinds(audit: Audit, candidate: CheckedModel, name: str) -> list[dict[str, Any]]:
-    """By kind, the one that lost most of its followers first; empty for a benchmark that gives no instructions."""
+    """By kind, the one that lost most of its followers first; empty where none is given, or judged by itself."""
     items = [(item, kinds) for item in audit.items(name) if (kinds := instruction_kinds(item.doc))]
     answers = _answers(audit, candidate, name) if items else {}
     cells: dict[str, list[tuple[float, float]]] = {}
     for item, kinds in items:
         task = audit.benchmarks[name].tasks[item.stratum]
         flags = [[_followed(task, item, side[item.id], len(kinds)) for side in sides] for sides in answers.values()]
+        if None in (one for sides in flags for one in sides):
+            return []
         shares = np.mean(flags, axis=0)  # [sides, kinds], over the seeds
         for kind, base, tuned in zip(kinds, *shares, strict=True):
             cells.setdefault(kind, []).append((float(base), float(tuned)))
@@ -107,12 +109,10 @@ def _kinds(audit: Audit, candidate: CheckedModel, name: str) -> list[dict[str, A
     return sorted(found, key=lambda row: (row["gained"] - row["lost"], row["candidate"] - row["base"], row["name"]))
 
 
-def _followed(task, item: Item, score: Score, kinds: int) -> list[bool]:
+def _followed(task, item: Item, score: Score, kinds: int) -> list[bool] | None:
     """Which of its instructions an answer follows, by the task's own scorer, as the store keeps their mean alone."""
-    flags = task.process_results(item.doc, [score.responses[0]])[STRICT]
-    if len(flags) != kinds:
-        raise ValueError(f"item {item.id} has {kinds} instructions and its scorer judged {len(flags)}")
-    return [bool(flag) for flag in flags]
+    flags = task.process_results(item.doc, [score.responses[0]]).get(STRICT)
+    return [bool(flag) for flag in flags] if isinstance(flags, list) and len(flags) == kinds else None
 
 
 # ---- answers before and after ----------------------------------------------------------------------------------------

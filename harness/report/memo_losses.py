@@ -123,8 +123,8 @@ def _example(example: Mapping[str, Any]) -> dict[str, str]:
     return {
         "about": f"({kinds})" if kinds else "",
         "question": shown(example["question"], QUESTION) or "(none)",
-        "before": shown(example["before"], ANSWER) or "(an empty answer)",
-        "after": shown(example["after"], ANSWER) or "(an empty answer)",
+        "before": shown(example["before"], ANSWER) or "(no text)",
+        "after": shown(example["after"], ANSWER) or "(no text)",
         "base": points(example["base"] / 100),
         "tuned": points(example["candidate"] / 100),
     }
