@@ -24,7 +24,7 @@ candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
 calibrate: $(READY)  ## measure the gate's own error rates again, into docs/calibration.md (some minutes, no model)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.calibrate
 
-speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (an hour on two cores)
+speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (two hours on two cores)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.speed $(ARGS)
 
 mitigations: $(READY)  ## replay shares and merge scales over three training seeds, into docs/mitigations.md (hours)

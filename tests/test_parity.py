@@ -13,7 +13,7 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.lm_eval_runs import run_ours, run_theirs
+from bench.speed.lm_eval_runs import run_ours, run_theirs
 from fixtures.embedded import chemistry_data
 from harness import assets
 from harness.baskets import load_basket

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.lm_eval_runs import Run, run_ours, run_theirs
-from bench.speed_run import LETTERS, QUICK
+from bench.speed.lm_eval_runs import Run, run_ours, run_theirs
+from bench.speed.one import LETTERS, QUICK
 from fixtures.embedded import chemistry_data
 from harness import assets
 from harness.baskets import load_basket

@@ -1,6 +1,6 @@
 """One measurement in a process of its own: a benchmark on base and candidate, by us or by lm-eval's own backend.
 
-    python -m bench.speed_run --who ours --benchmark gsm8k --items 24
+    python -m bench.speed.one --who ours --benchmark gsm8k --items 24
 
 Prints one JSON object. Loading the models is not timed; building requests and scoring answers is, on both sides.
 """
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.lm_eval_runs import run_lm_eval
+from bench.speed.lm_eval_runs import run_lm_eval
 from fixtures.embedded import chemistry_data
 from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
@@ -29,7 +29,7 @@ from harness.specs import Benchmark, parse_model
 from harness.store import Store
 from harness.tokenizers import load_tokenizer
 
-QUICK = Path(__file__).resolve().parent.parent / "fixtures" / "baskets" / "quick.toml"
+QUICK = Path(__file__).resolve().parent.parent.parent / "fixtures" / "baskets" / "quick.toml"
 LETTERS = Benchmark("letters", "mmlu", "acc", fewshot=5)
 BENCHMARKS = ("mmlu", "letters", "gsm8k", "ifeval", "instructions", "chemistry")
 SUBJECTS = {"mmlu": 19, "letters": 19}  # of the 57, with as many questions each as in the audit; base alone, not both

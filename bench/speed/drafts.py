@@ -1,23 +1,23 @@
 """Would stored answers pay as drafts? A merged model's greedy texts beside those of base and candidate.
 
-    python -m bench.drafts [--items 60]
-
 A draft is verified by reading it like a prompt and holds up to the first token that differs; from there on the text is
 written as without it. So the best that drafts can give is calculated here from the shared starts and the two measured
-speeds. Worth building from 1.3 times as fast on; what it printed stands in docs/speed.md.
+speeds.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from bench.growth import loaded
-from bench.speed_run import sides
+from bench.page import table
+from bench.speed import results
+from bench.speed.growth import loaded
+from bench.speed.one import sides
 from harness.backends import reader
 from harness.checkpoints import CheckedModel, check
 from harness.models import LoadedModels
@@ -25,6 +25,8 @@ from harness.token_tree import common_length
 from mitigations.merge import merge
 
 SCALES = (0.1, 0.25, 0.5, 0.75, 0.9)
+ITEMS, NEW_TOKENS = 60, 128
+PAYS = 1.3  # times as fast, from which drafts would be worth their code
 
 
 def answers(models: LoadedModels, model: CheckedModel, benchmark) -> tuple[list[list[int]], float, float]:
@@ -42,13 +44,12 @@ def answers(models: LoadedModels, model: CheckedModel, benchmark) -> tuple[list[
     return tokens, sum(map(len, tokens)) / took, reading
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=60)
-    benchmark = loaded("ifeval", items=parser.parse_args().items, max_gen_toks=128)
+def measure() -> None:
+    benchmark = loaded("ifeval", items=ITEMS, max_gen_toks=NEW_TOKENS)
     torch.set_num_threads(2)
     models, (base, candidate) = LoadedModels(), sides()
     drafts = [answers(models, side, benchmark)[0] for side in (base, candidate)]
+    found = []
     for scale in SCALES:
         with tempfile.TemporaryDirectory() as folder:
             merged = check(merge(base, candidate, Path(folder) / "merged", scale), base)
@@ -57,11 +58,25 @@ def main() -> None:
         tried = sum(max(len(draft[n]) for draft in drafts) for n in range(len(texts)))
         written = sum(map(len, texts))
         with_drafts = min(tried, 2 * held + 8 * len(texts)) / reading + (written - held) / writing
-        print(
-            f"scale {scale:g}: {100 * held / written:.0f}% of {written} tokens as in a draft; writing {writing:.0f} and"
-            f" reading {reading:.0f} tokens a second; at best {written / writing / with_drafts:.2f} times as fast"
-        )
+        row = {"scale": scale, "held": held / written, "writing": writing, "reading": reading}
+        found.append(row | {"at_best": written / writing / with_drafts})
+        print(found[-1], flush=True)
+    results.write("drafts", {"rows": found})
 
 
-if __name__ == "__main__":
-    main()
+def section(found: dict[str, Any]) -> list[str]:
+    rows = [
+        (f"{r['scale']:g}", f"{100 * r['held']:.0f}%", f"{r['writing']:.0f}", f"{r['reading']:.0f}",
+         f"{r['at_best']:.2f}")
+        for r in found["rows"]
+    ]  # fmt: skip
+    best = max(row["at_best"] for row in found["rows"])
+    verdict = "worth building" if best >= PAYS else "not built"
+    return [
+        "## Stored answers as drafts",
+        "A merge's greedy texts could be drafted from the stored ones of base and fine-tune: a draft is read like a"
+        " prompt and holds up to the first token that differs. Calculated from the shared starts of"
+        f" {ITEMS} IFEval answers and the measured speeds, so an upper bound of what drafts give; from {PAYS:g} times"
+        f" as fast they would pay. At most {best:.2f} here: {verdict}.",
+        table(("scale", "tokens as in a draft", "written, tokens/s", "read, tokens/s", "times as fast"), rows),
+    ]

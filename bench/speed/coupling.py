@@ -1,24 +1,24 @@
 """What coupled sampling saves: base against candidate under the same noise, and under another seed's.
 
-    python -m bench.coupling [--store DIR]
-
-Reads the stored scores of an embedded audit; a benchmark that is sampled without shots differs between seeds in its
-noise alone, so pairing seed s with seed t gives what independent sampling would.
+A benchmark that is sampled without shots differs between seeds in its noise alone, so pairing seed s with seed t gives
+what independent sampling would.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 from pathlib import Path
+from typing import Any
 
+from bench.page import table
+from bench.speed import results
+from bench.speed.one import QUICK
 from fixtures.embedded import chemistry_data
-from harness.assets import cache_dir
 from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
 
-QUICK = Path(__file__).resolve().parent.parent / "fixtures" / "baskets" / "quick.toml"
+BENCHMARK = "instructions"
 
 
 def discordance(audit: Audit, name: str) -> dict[str, dict[str, float]]:
@@ -30,7 +30,7 @@ def discordance(audit: Audit, name: str) -> dict[str, dict[str, float]]:
         for seed in audit.seeds(name)
     }
     if any(len(scores) < len(items) for scores in stored.values()):
-        raise SystemExit(f"the store lacks scores of {name}; run 'make audit' first.")
+        raise SystemExit(f"the store lacks scores of {name}; run an audit with it first.")
     base, candidate = (
         {seed: {i: s.metrics[metric] for i, s in stored[side, seed].items()} for seed in audit.seeds(name)}
         for side in ("base", "candidate")
@@ -48,17 +48,20 @@ def discordance(audit: Audit, name: str) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, default=cache_dir() / "store")
-    given = parser.parse_args()
+def measure(store: Path) -> None:
+    """From the stored scores of an embedded audit."""
     chemistry_data()
-    out = Path("out")
-    options = Options("embedded:base", ("embedded:chemistry",), out, given.store, device="cpu")
-    audit = prepare(load_basket(QUICK), options)
-    for kind, figures in discordance(audit, "instructions").items():
-        print(f"instructions, {kind}: {figures['differ']:.1f}% of items differ, SD {figures['deviation']:.1f} points")
+    options = Options("embedded:base", ("embedded:chemistry",), store, store, device="cpu")
+    results.write("coupling", discordance(prepare(load_basket(QUICK), options), BENCHMARK))
 
 
-if __name__ == "__main__":
-    main()
+def section(found: dict[str, Any]) -> list[str]:
+    rows = [(kind, f"{row['differ']:.1f}", f"{row['deviation']:.1f}") for kind, row in found.items()]
+    saved = (found["independent"]["deviation"] / found["coupled"]["deviation"]) ** 2
+    return [
+        "## Coupled sampling",
+        f"{BENCHMARK} at temperature 0.7, base against fine-tune, from the stored answers of three seeds: under the"
+        f" same noise (coupled), and under another seed's (as if independent). Coupling is worth {saved:.2f} times"
+        " as many items.",
+        table(("noise", "answers judged otherwise, %", "SD of an item's change, points"), rows),
+    ]

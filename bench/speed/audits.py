@@ -1,0 +1,91 @@
+"""The embedded audit as `make audit` runs it, without mitigations: cold, warm, stopped early, with one adapter more.
+
+Wall time of the whole command: imports, canaries, reports and all. The further adapter is the fine-tune merged half way
+with its base, judged beside the fine-tune from stored scores of the two models.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.page import table
+from bench.speed import against, coupling, results
+from bench.speed.against import ROOT
+from bench.speed.one import sides
+from mitigations.merge import merge
+
+WARM, FURTHER = 0.05, 0.45  # of the cold audit, at most
+COLD_MINUTES = 12
+TIMES = {"cold": 3.0, "early": 5.0}  # times as fast as lm-eval, at least
+
+
+def measure(runs: int) -> None:
+    """Adds so many runs to those that are recorded, each part as soon as it is measured."""
+    found = results.read("audits")
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            merge(*sides(), work / "half", 0.5)
+            for name, options in (
+                ("cold", ("--store=cold",)),
+                ("warm", ("--store=cold",)),
+                ("further", ("--store=cold", f"--candidate={work / 'half'}")),
+                ("early", ("--store=early", "--stop-early")),
+            ):
+                found.setdefault(name, []).append(_audit(work, options))
+                results.write("audits", found)
+                print(name, found[name][-1], flush=True)
+            coupling.measure(work / "cold")
+
+
+def _audit(work: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Seconds of one audit in a process of its own, its decision, and the items each benchmark was judged on."""
+    command = [sys.executable, "-m", "pytest", "-m", "forgetting", "-n", "2", "--mitigate=none"]
+    command += [f"--out={work / 'out'}"]
+    command += ["--base=embedded:base", "--candidate=embedded:chemistry"]
+    command += [option.replace("--store=", f"--store={work}/") for option in options]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    verdict = json.loads((work / "out" / "verdict.json").read_text())
+    judged = {row["name"]: row["items"] for row in verdict["benchmarks"]}
+    return {"seconds": seconds, "decision": verdict["decision"], "items": judged}
+
+
+def section(found: dict[str, Any]) -> list[str]:
+    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
+    theirs = against.audit_seconds(results.read("against"), "lm_eval")
+    notes = {
+        "cold": f"{theirs / seconds['cold']:.1f} times as fast as lm-eval (wanted {TIMES['cold']:g}); wanted within"
+        f" {COLD_MINUTES} minutes",
+        "warm": f"{100 * seconds['warm'] / seconds['cold']:.1f}% of the cold one (wanted at most {100 * WARM:.0f}%)",
+        "further": f"{100 * seconds['further'] / seconds['cold']:.0f}% of the first two models' (wanted at most"
+        f" {100 * FURTHER:.0f}%)",
+        "early": f"{theirs / seconds['early']:.1f} times as fast as lm-eval on all items (wanted {TIMES['early']:g}): "
+        + ", ".join(f"{name} {items}" for name, items in found["early"][-1]["items"].items())
+        + " items judged",
+    }
+    labels = {
+        "cold": "cold: nothing stored",
+        "warm": "warm: everything stored",
+        "further": "one adapter more, the first two models stored",
+        "early": "cold, `--stop-early`",
+    }
+    rows = [(labels[name], f"{seconds[name] / 60:.1f}", str(len(found[name])), notes[name]) for name in labels]
+    return [
+        "## The whole audit",
+        "The embedded audit without mitigations, by the wall: imports, canaries, gold texts and reports with it."
+        f" lm-eval is taken at the rates above, {theirs / 60:.0f} minutes for the same cells, and without the"
+        " probabilities of gold texts, which the audit scores besides.",
+        table(("audit", "minutes", "runs", ""), rows),
+    ]
