@@ -26,7 +26,7 @@ from harness.token_tree import TokenTree
 from harness.vllm_backend import VllmModels
 
 TOLERANCE = 5e-3  # of log-probabilities in float32; half-precision models get more, see `_reads_trees`
-SMALL = 4  # rows at a time of a check that asks in other batches
+SMALL = 16  # rows at a time of a check that asks in other batches
 MANY = 256  # requests handed at a time to a backend that makes its own batches
 CHUNK = 16  # requests handed to another backend at a time, so that its answers are stored as they come
 PLAIN = {  # generation settings of transformers and the values that change nothing
@@ -40,12 +40,12 @@ PLAIN = {  # generation settings of transformers and the values that change noth
 def open_lm(model, tokenizer, seed: int, small: bool = False):
     """An lm-eval LM over a loaded model; small: a few rows at a time."""
     if not foreign_settings(model) and _reads_trees(model):
-        return Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 64} if small else {}))
+        return Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 256} if small else {}))
     from lm_eval.models.huggingface import HFLM
 
     _use_plain_attention(model)
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=SMALL if small else CHUNK)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=SMALL // 4 if small else CHUNK)
 
 
 @contextlib.contextmanager

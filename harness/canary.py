@@ -48,14 +48,18 @@ def repeat(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models
 
     Raises `CanaryFailed` at the first flip.
     """
+    asked: dict[int, list[tuple[str, LoadedBenchmark, Item]]] = {}
     for benchmark, seed, judged in cells:
-        cell = cell_of(base, benchmark, seed, models)
-        key = f"canary/repeat/{cell.key}/{_instrument(models)}"
+        key = f"canary/repeat/{cell_of(base, benchmark, seed, models).key}/{_instrument(models)}"
         if not store.note(key):
             fill(base, benchmark, [seed], store, models, judged)
-            stored = store.get(cell)
-            for item, metrics in _again(base, benchmark, seed, models, in_order(judged)[:REPEATED]):
-                _same(benchmark.name, item, stored[item.id].metrics, metrics, SAME[models.dtype == "float32"])
+            asked.setdefault(seed, []).extend((key, benchmark, item) for item in in_order(judged)[:REPEATED])
+    for seed, again in asked.items():
+        answered = _again(base, seed, models, [(benchmark, item) for _, benchmark, item in again])
+        for (_, benchmark, item), metrics in zip(again, answered, strict=True):
+            first = store.get(cell_of(base, benchmark, seed, models))[item.id].metrics
+            _same(benchmark.name, item, first, metrics, SAME[models.dtype == "float32"])
+        for key in {key for key, *_ in again}:
             store.put_note(key, True)
     return {"name": "repeat", "items": sum(min(REPEATED, len(judged)) for *_, judged in cells), "flips": 0}
 
@@ -68,17 +72,17 @@ def _instrument(models: LoadedModels) -> str:
     return digest_of([device, *(version(name) for name in ("torch", "transformers", "peft", "lm_eval"))])[:12]
 
 
-def _again(base, benchmark, seed, models, items) -> Iterator[tuple[Item, dict[str, float]]]:
-    """The items' metrics, read and written with two rows at a time."""
+def _again(base, seed, models, items: Sequence[tuple[LoadedBenchmark, Item]]) -> Iterator[dict[str, float]]:
+    """The metrics of items of several benchmarks, read and written a few rows at a time, all mixed."""
     with reader(models, base, seed, small=True) as lm:
-        requests = [benchmark.requests(item, seed, lm.apply_chat_template) for item in items]
+        requests = [benchmark.requests(item, seed, lm.apply_chat_template) for benchmark, item in items]
         flat = [(n, k) for n, made in enumerate(requests) for k in range(len(made))]
         answers: dict[tuple[int, int], Any] = {}
         for index, answer in stream(lm, [requests[n][k] for n, k in flat]):
             answers[flat[index]] = answer
-        for n, item in enumerate(items):
+        for n, (benchmark, item) in enumerate(items):
             responses = [answers[n, k] for k in range(len(requests[n]))]
-            yield item, benchmark.score(item, requests[n], responses, lambda text: len(lm.tok_encode(text)))
+            yield benchmark.score(item, requests[n], responses, lambda text: len(lm.tok_encode(text)))
 
 
 def _same(name: str, item: Item, first: dict[str, float], second: dict[str, float], tolerance: float) -> None:
