@@ -25,6 +25,12 @@ from mitigations.merge import merge
 WARM, FURTHER = 0.05, 0.45  # of the cold audit, at most
 COLD_MINUTES = 12
 TIMES = {"cold": 3.0, "early": 5.0}  # times as fast as lm-eval, at least
+LABELS = {
+    "cold": "cold: nothing stored",
+    "warm": "warm: everything stored",
+    "further": "one adapter more, the first two models stored",
+    "early": "cold, `--stop-early`",
+}
 
 
 def measure(runs: int) -> None:
@@ -63,25 +69,14 @@ def _audit(work: Path, options: Sequence[str]) -> dict[str, Any]:
 
 
 def section(found: dict[str, Any]) -> list[str]:
+    """What was measured so far."""
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
     theirs = against.audit_seconds(results.read("against"), "lm_eval")
-    notes = {
-        "cold": f"{theirs / seconds['cold']:.1f} times as fast as lm-eval (wanted {TIMES['cold']:g}); wanted within"
-        f" {COLD_MINUTES} minutes",
-        "warm": f"{100 * seconds['warm'] / seconds['cold']:.1f}% of the cold one (wanted at most {100 * WARM:.0f}%)",
-        "further": f"{100 * seconds['further'] / seconds['cold']:.0f}% of the first two models' (wanted at most"
-        f" {100 * FURTHER:.0f}%)",
-        "early": f"{theirs / seconds['early']:.1f} times as fast as lm-eval on all items (wanted {TIMES['early']:g}): "
-        + ", ".join(f"{name} {items}" for name, items in found["early"][-1]["items"].items())
-        + " items judged",
-    }
-    labels = {
-        "cold": "cold: nothing stored",
-        "warm": "warm: everything stored",
-        "further": "one adapter more, the first two models stored",
-        "early": "cold, `--stop-early`",
-    }
-    rows = [(labels[name], f"{seconds[name] / 60:.1f}", str(len(found[name])), notes[name]) for name in labels]
+    rows = [
+        (LABELS[name], f"{seconds[name] / 60:.1f}", str(len(found[name])), _told(name, seconds, theirs, found[name]))
+        for name in LABELS
+        if name in found
+    ]
     return [
         "## The whole audit",
         "The embedded audit without mitigations, by the wall: imports, canaries, gold texts and reports with it."
@@ -89,3 +84,18 @@ def section(found: dict[str, Any]) -> list[str]:
         " probabilities of gold texts, which the audit scores besides.",
         table(("audit", "minutes", "runs", ""), rows),
     ]
+
+
+def _told(name: str, seconds: dict[str, float], theirs: float, runs: list[dict[str, Any]]) -> str:
+    """One kind of audit beside what is wanted of it."""
+    own, cold = seconds[name], seconds["cold"]
+    if name == "warm":
+        return f"{100 * own / cold:.1f}% of the cold one (wanted at most {100 * WARM:.0f}%)"
+    if name == "further":
+        alone = f"; {100 * (own - seconds['warm']) / cold:.0f}% without what a warm audit takes"
+        return f"{100 * own / cold:.0f}% of the first two models' (wanted at most {100 * FURTHER:.0f}%){alone}"
+    faster = f"{theirs / own:.1f} times as fast as lm-eval on all items (wanted {TIMES[name]:g})"
+    if name == "cold":
+        return f"{faster}; wanted within {COLD_MINUTES} minutes"
+    judged = ", ".join(f"{benchmark} {items}" for benchmark, items in runs[-1]["items"].items())
+    return f"{faster}; judged on {judged} items"
