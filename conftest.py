@@ -240,7 +240,8 @@ def _is_worker(config) -> bool:
 def pytest_xdist_make_scheduler(config, log):
     from fixtures.scheduling import scheduler
 
-    return scheduler(config, log) if config.stash.get(AUDIT, None) else None
+    audit = config.stash.get(AUDIT, None)
+    return scheduler(config, log, audit.policy.stopping == "early") if audit else None
 
 
 @pytest.hookimpl(optionalhook=True)
