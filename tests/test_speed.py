@@ -68,7 +68,22 @@ def test_the_gpu_s_rate_of_lm_eval_is_its_faster_batch():
     side = {"seconds": 10.0, "gib": 1.0}
     row = {"model": "m", "benchmark": "mmlu", "items": 9, "ours": side}
     row |= {"lm_eval 16": side | {"seconds": 50.0}, "lm_eval 64": side | {"seconds": 30.0}}
-    assert "| m | mmlu | 9 | 30.0 | 10.0 | 3.0 |" in "\n".join(cuda.section({"device": "H200", "rows": [row]}))
+    row["same"] = {"ours": 8, "lm_eval 16": 9, "lm_eval 64": 7}
+    assert "| m | mmlu | 9 | 30.0 | 10.0 | 3.0 | 1.0 | 1.0 | 8 | 7 |" in "\n".join(
+        cuda.section({"device": "H200", "rows": [row]})
+    )
+
+
+@pytest.mark.embedded
+def test_the_gpu_s_comparison_runs_and_counts_items_scored_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    plan = {"ifeval": {"items": 30, "max_gen_toks": 4}}
+    cuda.measure("cpu", {"tiny": lambda *where: cuda.random_7b(*where, tiny)}, plan, runs=1)
+    (row,) = results.read("cuda")["rows"]
+    assert row["items"] == 30
+    assert row["same"]["lm_eval 16"] == 30
+    assert row["ours"]["seconds"] > 0
 
 
 def test_every_engine_s_texts_are_counted_against_ours():

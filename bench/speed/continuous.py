@@ -5,6 +5,7 @@ Greedy, the embedded base, IFEval's prompts; `generate` is one padded batch.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +20,11 @@ from harness import assets
 from harness.attention import LETHE
 from harness.engine import Engine
 
-ITEMS, NEW_TOKENS = 32, 64
+ITEMS, NEW_TOKENS, RUNS = 32, 64, 3
 
 
 def measure(device: str = "cpu") -> None:
-    """By device: seconds, and how many texts are as ours."""
+    """By device: seconds, medians of `RUNS` in which the engines take turns, and how many texts are as ours."""
     path, dtype = assets.base_model(), torch.float32 if device == "cpu" else torch.bfloat16
     tokenizer = AutoTokenizer.from_pretrained(path)
     ours = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=LETHE).to(device).eval()
@@ -35,23 +36,34 @@ def measure(device: str = "cpu") -> None:
     settings = GenerationConfig(
         max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=0
     )
-    texts, seconds = _timed(lambda: engine.generate_until(requests))
-    found = {"ours": {"seconds": seconds, "as_ours": len(texts)}}
-    for name, write in (("generate_batch", _continuous), ("generate", _padded)):
-        written, seconds = _timed(lambda write=write: write(theirs, tokenizer, prompts, settings))
-        same = sum(tokenizer.decode(w, skip_special_tokens=True) == t for w, t in zip(written, texts, strict=True))
-        found[name] = {"seconds": seconds, "as_ours": same}
-        print(device, name, found[name], flush=True)
+    engines: dict[str, Callable[[], list[str]]] = {
+        "ours": lambda: engine.generate_until(requests),
+        "generate_batch": lambda: _decoded(tokenizer, _continuous(theirs, prompts, settings)),
+        "generate": lambda: _decoded(tokenizer, _padded(theirs, tokenizer, prompts, settings)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    texts = {}
+    for _ in range(RUNS + 1):  # the first one warms up
+        for name, write in engines.items():
+            started = time.perf_counter()
+            texts[name] = write()
+            seconds[name].append(time.perf_counter() - started)
+    found = {
+        name: {
+            "seconds": statistics.median(seconds[name][1:]),
+            "as_ours": sum(one == other for one, other in zip(texts[name], texts["ours"], strict=True)),
+        }
+        for name in engines
+    }
+    print(device, found, flush=True)
     results.write("continuous", results.read("continuous") | {device: found})
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
-    found = call()
-    return found, time.perf_counter() - started
+def _decoded(tokenizer, written: list[list[int]]) -> list[str]:
+    return [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
 
 
-def _continuous(model, tokenizer, prompts, settings) -> list[list[int]]:
+def _continuous(model, prompts, settings) -> list[list[int]]:
     found = model.generate_batch(prompts, generation_config=settings)
     return [found[key].generated_tokens for key in sorted(found, key=lambda key: int(key.split("_")[-1]))]
 
@@ -62,11 +74,7 @@ def _padded(model, tokenizer, prompts, settings) -> list[list[int]]:
 
 
 def section(found: dict[str, Any]) -> list[str]:
-    names = {
-        "ours": "Lethe",
-        "generate_batch": "`generate_batch`",
-        "generate": "`generate`",
-    }
+    names = {"ours": "Lethe", "generate_batch": "`generate_batch`", "generate": "`generate`"}
     rows = [
         (device, names[name], f"{row['seconds']:.1f}", f"{row['as_ours']} of {ITEMS}")
         for device, by_engine in found.items()
@@ -75,6 +83,6 @@ def section(found: dict[str, Any]) -> list[str]:
     return [
         "## transformers' continuous batching",
         f"{ITEMS} IFEval prompts, at most {NEW_TOKENS} new tokens, greedy, the embedded base; float32 on CPU, bfloat16"
-        " on a GPU; `generate` writes them as one padded batch.",
+        f" on a GPU, medians of {RUNS} runs in turn; `generate` writes them as one padded batch.",
         table(("device", "engine", "seconds", "texts as Lethe's"), rows),
     ]

@@ -1,7 +1,7 @@
 """On a GPU, in bfloat16: the embedded model and a 7B-shaped one of random weights, by us and by lm-eval's backend.
 
 Both behind lm-eval's evaluator on the same documents. Random weights write until the limit, which is the worst case for
-writing; their scores mean nothing and are not looked at.
+writing. In bfloat16 two batch sizes of lm-eval differ too: items scored alike are counted for both.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench.speed.growth import loaded
 from bench.speed.lm_eval_runs import run_lm_eval
 from harness import assets
 from harness.attention import LETHE
+from harness.backends import open_lm
 from harness.engine import Engine
 
 RUNS = 3
@@ -56,14 +57,20 @@ def measure(device: str = "cuda", models=None, plans=None, runs: int = RUNS) -> 
     found = []
     for name, make in (models or {"embedded, 135M": embedded, "random, 7B": random_7b}).items():
         ours, theirs = make(LETHE, device), make("sdpa", device)
-        engines = {"ours": Engine(ours, tokenizer)}
+        engines = {"ours": open_lm(ours, tokenizer, 0)}  # as an audit does
+        if not isinstance(engines["ours"], Engine):
+            raise SystemExit(f"an audit would not read {name} by our engine here")
         engines |= {
             f"lm_eval {batch}": HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=batch) for batch in BATCHES
         }
         for benchmark, changes in (plans or PLANS).items():
             chosen = loaded(benchmark, temperature=0.0, gold=None, answers="all", **changes)
-            row = {who: _timed(chosen, lm, device, runs) for who, lm in engines.items()}
-            found.append({"model": name, "benchmark": benchmark, "items": len(chosen.items), **row})
+            metrics, row = {}, {}
+            for who, lm in engines.items():
+                row[who], metrics[who] = _timed(chosen, lm, device, runs)
+            reference = metrics[f"lm_eval {BATCHES[0]}"]
+            same = {who: sum(scored[item] == reference[item] for item in reference) for who, scored in metrics.items()}
+            found.append({"model": name, "benchmark": benchmark, "items": len(chosen.items), "same": same, **row})
             print(found[-1], flush=True)
             results.write("cuda", {"device": _device_name(device), "rows": found})
         del ours, theirs, engines
@@ -75,17 +82,17 @@ def _device_name(device: str) -> str:
     return device if device == "cpu" else torch.cuda.get_device_name(device)
 
 
-def _timed(benchmark, lm, device: str, runs: int) -> dict[str, float]:
-    """After one run that is not counted where there are several: CUDA loads its kernels then."""
+def _timed(benchmark, lm, device: str, runs: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time and memory, and each item's metrics; one run is not counted where there are several, as CUDA warms up."""
     seconds = []
     for _ in range(runs + (runs > 1)):
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
         started = time.perf_counter()
-        run_lm_eval(benchmark, lm)
+        metrics, _ = run_lm_eval(benchmark, lm)
         seconds.append(time.perf_counter() - started)
     peak = 0.0 if device == "cpu" else torch.cuda.max_memory_allocated(device) / 2**30
-    return {"seconds": statistics.median(seconds[runs > 1 :]), "gib": peak}
+    return {"seconds": statistics.median(seconds[runs > 1 :]), "gib": peak}, metrics
 
 
 def section(found: dict[str, Any]) -> list[str]:
@@ -95,9 +102,21 @@ def section(found: dict[str, Any]) -> list[str]:
         ours = row["ours"]
         rows.append(
             (row["model"], row["benchmark"], str(row["items"]), f"{theirs['seconds']:.1f}", f"{ours['seconds']:.1f}",
-             f"{theirs['seconds'] / ours['seconds']:.1f}", f"{theirs['gib']:.1f}", f"{ours['gib']:.1f}")
+             f"{theirs['seconds'] / ours['seconds']:.1f}", f"{theirs['gib']:.1f}", f"{ours['gib']:.1f}",
+             f"{row['same']['ours']}", f"{row['same'][f'lm_eval {BATCHES[1]}']}")
         )  # fmt: skip
-    head = ("model", "benchmark", "items", "lm-eval, s", "Lethe, s", "times as fast", "lm-eval, GiB", "Lethe, GiB")
+    head = (
+        "model",
+        "benchmark",
+        "items",
+        "lm-eval, s",
+        "Lethe, s",
+        "times as fast",
+        "lm-eval, GiB",
+        "Lethe, GiB",
+        "scored as lm-eval",
+        "lm-eval's other batch",
+    )
     return [
         "## On a GPU",
         f"{found['device']}, bfloat16, one model each, medians of {RUNS} runs in one process, both behind"

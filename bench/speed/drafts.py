@@ -1,8 +1,8 @@
 """Would stored answers pay as drafts? A merged model's greedy texts beside those of base and candidate.
 
 A draft is verified by reading it like a prompt and holds up to the first token that differs; from there on the text is
-written as without it. So the best that drafts can give is calculated here from the shared starts and the two measured
-speeds.
+written as without it. What such drafts can give at best is calculated here from the shared starts and the two measured
+speeds. Drafts that find their place again after a difference could give more, and are not calculated.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def section(found: dict[str, Any]) -> list[str]:
         "## Stored answers as drafts",
         "A merge's greedy texts could be drafted from the stored ones of base and fine-tune: a draft is read like a"
         " prompt and holds up to the first token that differs. Calculated from the shared starts of"
-        f" {ITEMS} IFEval answers and the measured speeds, so an upper bound of what drafts give; from {PAYS:g} times"
-        f" as fast they would pay. At most {best:.2f} here: {verdict}.",
+        f" {ITEMS} IFEval answers and the measured speeds: what such drafts give at best. From {PAYS:g} times as fast"
+        f" they would pay. At most {best:.2f} here: {verdict}.",
         table(("scale", "tokens as in a draft", "written, tokens/s", "read, tokens/s", "times as fast"), rows),
     ]

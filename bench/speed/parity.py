@@ -27,7 +27,6 @@ RECORDED, PAGE = ROOT / "bench" / "parity.json", ROOT / "docs" / "parity.md"
 NAMES = ("mmlu", "letters", "gsm8k", "ifeval", "instructions", "chemistry")
 NEW_TOKENS = 64
 SETTINGS = {  # how we batch: rows written together and tokens read together
-    "as it comes": {},
     "1 at a time": {"slots": 1, "pack_tokens": 1},
     "7 at a time": {"slots": 7, "pack_tokens": 7 * 32, "shuffled": 7},
     "64 at a time": {"slots": 64, "pack_tokens": 64 * 32, "shuffled": 64},
@@ -46,9 +45,14 @@ def loaded(name: str, items: int) -> LoadedBenchmark:
     return whole
 
 
-def differences(ours: Run, theirs: Run) -> dict[str, Any]:
-    """Largest difference of a log-likelihood; metrics, choices and texts that differ."""
-    metrics, largest, texts = 0, 0.0, []
+def differences(ours: Run, theirs: Run, items: int) -> dict[str, Any]:
+    """Largest difference of a log-likelihood; metrics, greedy choices and texts that differ, over all `items`.
+
+    Raises ValueError where lm-eval has scored other items or none: nothing that was not compared counts as equal.
+    """
+    if set(ours[0]) != set(theirs[0]) or len(theirs[0]) != items or not all(theirs[0].values()):
+        raise ValueError(f"lm-eval scored {len(theirs[0])} items and we {len(ours[0])} of {items}")
+    metrics, choices, largest, texts = 0, 0, 0.0, []
     for item, expected in theirs[0].items():
         for name, value in expected.items():
             value = float(sum(value) / len(value) if isinstance(value, list) else value)
@@ -58,7 +62,8 @@ def differences(ours: Run, theirs: Run) -> dict[str, Any]:
                 texts += [(item, got, want)] * (got != want)
             else:
                 largest = max(largest, abs(got[0] - float(want[0])))
-    return {"metrics": metrics, "loglikelihood": largest, "texts": texts}
+                choices += bool(got[1]) != (str(want[1]) == "True")
+    return {"metrics": metrics, "choices": choices, "loglikelihood": largest, "texts": texts}
 
 
 def tie(benchmark: LoadedBenchmark, path: Path, item_id: str, ours: str, theirs: str) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def measure(items: int, names: tuple[str, ...]) -> None:
         theirs = run_theirs(benchmark, path)
         found[name] = {"items": len(benchmark.items), "settings": {}}
         for setting, options in SETTINGS.items():
-            seen = differences(run_ours(loaded(name, items), path, **options), theirs)
+            seen = differences(run_ours(loaded(name, items), path, **options), theirs, len(benchmark.items))
             seen["ties"] = [tie(benchmark, path, *text) for text in seen.pop("texts")]
             found[name]["settings"][setting] = seen
             print(name, len(benchmark.items), setting, seen, flush=True)
@@ -101,16 +106,17 @@ def page(found: dict[str, Any]) -> str:
         "",
         "Our engine beside `lm_eval.simple_evaluate` with its Hugging Face backend (batches of 8) on the embedded base,"
         f" greedy, float32, at most {NEW_TOKENS} new tokens; 7 and 64 at a time in shuffled orders. Written by"
-        " `python -m bench.parity`.",
+        " `python -m bench.speed.parity`.",
         "",
-        "| benchmark | items | batches | metrics that differ | largest log-likelihood difference | texts that part |",
-        "|---|---|---|---|---|---|",
+        "| benchmark | items | batches | metrics that differ | greedy or not, differs |"
+        " largest log-likelihood difference | texts that part |",
+        "|---|---|---|---|---|---|---|",
     ]
     ties = []
     for name, row in found.items():
         for setting, seen in row["settings"].items():
-            cells = (name, row["items"], setting, seen["metrics"], f"{seen['loglikelihood']:.1e}", len(seen["ties"]))
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            cells = name, row["items"], setting, seen["metrics"], seen["choices"], f"{seen['loglikelihood']:.1e}"
+            lines.append(f"| {' | '.join(map(str, cells))} | {len(seen['ties'])} |")
             ties += [(name, setting, tie) for tie in seen["ties"]]
     lines += ["", "Where a text parts, the two tokens and their logits by the plain model:", ""] if ties else [""]
     for name, setting, tie in ties:
