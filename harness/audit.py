@@ -293,9 +293,9 @@ def prepare(basket: Basket, options: Options) -> Audit:
     benchmarks = load_benchmarks(basket)
     for benchmark in benchmarks.values():
         benchmark.check_room(base.positions)
-    for spec in specs:
-        if spec.kind == "served" and any(benchmark.needs_loglikelihoods for benchmark in benchmarks.values()):
-            check_loglikelihoods(spec)
+    for model in (base, *candidates):
+        if model.spec.kind == "served" and any(benchmark.needs_loglikelihoods for benchmark in benchmarks.values()):
+            check_loglikelihoods(model)
     chat = any(b.chat for b in basket.benchmarks)
     for candidate in candidates:
         check_tokenizers(base, candidate, chat, options.trust_remote_code)

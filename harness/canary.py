@@ -10,6 +10,7 @@ A canary depends on the base, the benchmarks, the packages and the device alone;
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from harness.fingerprint import digest_of
 from harness.models import LoadedModels
 from harness.specs import Policy
 from harness.store import Score, Store
+from harness.tokenizers import rendered
 from harness.verdict import REGRESSED, judge
 
 REPEATED = 4  # items a benchmark
@@ -153,7 +155,7 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
     template = models.tokenizer(base)
     found = {}
     for item in items:
-        requests = benchmark.requests(item, seed, _template_of(template))
+        requests = benchmark.requests(item, seed, functools.partial(rendered, template))
         request = benchmark.reference_request(item, requests)
         if request is None and benchmark.output_type != "generate_until":
             continue
@@ -162,16 +164,6 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
             request = Instance("loglikelihood", item.doc, (requests[0].args[0], answer), 0, metadata=("", item.id, 1))
         found[item.id] = (item, request)
     return found
-
-
-def _template_of(tokenizer):
-    def render(messages, add_generation_prompt: bool = True):
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )  # fmt: skip
-
-    return render
 
 
 def _probabilities(loaded, base, benchmark, seed, models, references) -> dict[str, float]:
