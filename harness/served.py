@@ -24,6 +24,7 @@ PROBES = ("The capital of France is", "Question: What is 7 times 8?\nAnswer:", "
 PROBED, PROBED_LONG = 8, 64  # tokens of an answer with log-probabilities, and without
 TIMEOUT = 60  # seconds for one probe
 RETRIES = 5
+MANY = 256  # requests handed over at a time, so that answers are stored as they come
 CONCURRENT = 16  # requests under way at once; the server batches them
 PATTERNS = ["token*", "*.jinja", "vocab*", "merges*", "*.model"]  # a tokenizer's files
 LENGTH = 4096  # tokens, where the server does not say how many it takes
@@ -66,6 +67,8 @@ def _completions():
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     class Completions(LocalCompletionsAPI):
+        at_once = MANY
+
         def tok_encode(self, string, *args, **kwargs):
             found = super().tok_encode(string, *args, **kwargs)
             bos = self.tokenizer.bos_token_id

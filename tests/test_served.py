@@ -136,6 +136,13 @@ def test_a_server_without_log_probabilities_of_prompts_is_said_where_they_are_ne
     assert "gives no log-probabilities of a prompt" in said(prepare, basket, options)
 
 
+def test_a_sampled_benchmark_is_refused_before_anything_is_asked(server, tmp_path):
+    options = Options(server.spec.text, (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu")
+    sampled = 'task = "tiny_write"\nmetric = "exact_match"\nmargin = 10.0\ntemperature = 0.7'
+    sentence = said(prepare, load_basket(write_basket(tmp_path, letters=sampled)), options)
+    assert "'letters' is sampled at temperature 0.7 and answered by a server" in sentence
+
+
 def test_base_and_candidate_are_read_by_the_same_program(server, tmp_path, tiny_base):
     options = Options(str(tiny_base), (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu")
     assert "serve both, or neither" in said(prepare, load_basket(write_basket(tmp_path)), options)
