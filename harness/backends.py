@@ -20,7 +20,7 @@ from harness.chosen_attention import choose_ours, choose_own
 from harness.engine import Engine
 from harness.memory import attempt
 from harness.models import LoadedModels
-from harness.probe import reach, reads_trees
+from harness.probe import depends_on_neighbours, reach, reads_trees
 from harness.served import open_served
 from harness.specs import Unusable
 from harness.vllm_backend import VllmModels
@@ -46,8 +46,9 @@ def open_lm(model, tokenizer, seed: int, small: bool = False, longest: Callable[
     from lm_eval.models.huggingface import HFLM
 
     choose_own(model)
+    rows = 1 if depends_on_neighbours(model.config) else SMALL // 4 if small else CHUNK
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=SMALL // 4 if small else CHUNK)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=rows)
 
 
 @contextlib.contextmanager

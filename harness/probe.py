@@ -46,18 +46,23 @@ def reach(config) -> float:
     limits = [layer.sliding_window for layer in DynamicCache(config=config).layers if getattr(layer, "is_sliding", 0)]
     if getattr(text, "use_sliding_window", True):
         limits.append(getattr(text, "sliding_window", None))
-    for rope in _ropes(text):
-        if rope.get("rope_type", rope.get("type")) == "longrope":
-            named = (rope, text.to_dict())
-            limits.append(next((n for part in named if (n := part.get("original_max_position_embeddings"))), 1))
+    limits += _longropes(text)
     return min((limit - 1 for limit in limits if limit), default=math.inf)  # the cache of a window keeps one less
 
 
-def _ropes(config) -> Iterator[dict]:
-    """The settings of rotary positions, of all layers or by kind of layer."""
+def depends_on_neighbours(config) -> bool:
+    """True if how long the rows beside a row are changes its positions, so that each must be read alone."""
+    return bool(list(_longropes(config.get_text_config())))
+
+
+def _longropes(config) -> Iterator[int]:
+    """The lengths at which rotary positions of kind longrope change, of all rows of a batch as of the longest."""
     for name in ("rope_parameters", "rope_scaling"):
         given = getattr(config, name, None) or {}
-        yield from (part for part in (given, *given.values()) if isinstance(part, dict))
+        for rope in (given, *given.values()):  # of all layers, or by kind of layer
+            if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "longrope":
+                named = (rope, config.to_dict())
+                yield next((length for part in named if (length := part.get("original_max_position_embeddings"))), 1)
 
 
 def _is_plain(config) -> bool:

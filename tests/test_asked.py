@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-from harness import vllm_backend
 from harness.audit import Audit, Options, prepare
 from harness.backends import stream
 from harness.baskets import load_basket
@@ -31,7 +31,8 @@ def prepared(folder: Path, base: Path, backend: str = "hf", workers: int = 1, **
 @pytest.fixture
 def vllm(monkeypatch):
     """Lets vLLM seem to be installed."""
-    monkeypatch.setattr(vllm_backend.importlib.util, "find_spec", lambda name: name)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name == "vllm" or find(name, *more))
 
 
 def test_a_sampled_benchmark_is_asked_of_the_engine_alone(tmp_path, tiny_base, vllm):
