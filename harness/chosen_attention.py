@@ -18,7 +18,7 @@ def choose_ours(model) -> bool:
     """Puts our attention in place of a model's own where its code lets it be chosen; True if it is in place."""
     if model.config._attn_implementation == LETHE:
         return True
-    if not model._can_set_attn_implementation():  # it would say LETHE and compute as before, without its mask
+    if not model._can_set_attn_implementation():  # loaded with LETHE by name, it would compute as ever but get no mask
         return False
     own = _implementations(model.config)
     setattr(model, OWN, own)

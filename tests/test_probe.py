@@ -95,6 +95,20 @@ def test_a_window_that_no_row_fills_is_none(tmp_path, kind, settings, longest):
         check_equal_to_lm_eval(lm, model)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("gemma2", {"sliding_window": 4096, "attn_logit_softcapping": 5e4}),
+        ("llama4_text", {**EXPERTS, "intermediate_size_mlp": 96, "attention_chunk_size": 4096}),
+    ],
+    ids=["capped scores", "chunks"],
+)
+def test_what_short_rows_cannot_show_the_configuration_does(tmp_path, kind, settings):
+    model = built(kind, {**SMALL, **settings}, tmp_path / kind)
+    with LoadedModels().active(model) as loaded:
+        assert not isinstance(open_lm(loaded, tiny_tokenizer(), 0, longest=lambda: 64), Engine)
+
+
 def with_ours(dtype: torch.dtype, sharper: float = 1.0):
     """A tiny model with our attention; sharper: what its logits are multiplied with."""
     model = tiny_model().to(dtype)
