@@ -82,14 +82,12 @@ def _completions():
         async def amodel_call(
             self, session, sem, messages, *, generate=True, cache_keys=None, ctxlens=None, gen_kwargs=None, **kwargs
         ):
-            """lm-eval's own says the request's headers, and with them the key, whenever something fails."""
+            # lm-eval's own says the request's headers, and with them the key, whenever something fails
             settings = {"generate": generate, "gen_kwargs": copy.deepcopy(gen_kwargs), "seed": self._seed}
             payload = self._create_payload(self.create_message(messages), **settings, **kwargs)
             async with sem:
                 outputs = await _answer(session, self.base_url, payload, self.header)
-            if generate:
-                return self.parse_generations(outputs=outputs)
-            return self.parse_logprobs(outputs=outputs, tokens=messages, ctxlens=ctxlens)
+            return self.parse_generations(outputs) if generate else self.parse_logprobs(outputs, messages, ctxlens)
 
         @staticmethod
         def parse_generations(outputs, **kwargs):
@@ -100,8 +98,7 @@ def _completions():
 
         @staticmethod
         def parse_logprobs(outputs, tokens=None, ctxlens=None, **kwargs):
-            choices = sorted(outputs["choices"], key=itemgetter("index"))
-            given = zip(choices, tokens, ctxlens, strict=True)
+            given = zip(sorted(outputs["choices"], key=itemgetter("index")), tokens, ctxlens, strict=True)
             return [_loglikelihood(choice, len(row), context) for choice, row, context in given]
 
     return Completions

@@ -24,15 +24,7 @@ from tests.test_engine import choices, writings
 from tests.tiny_audit import write_basket
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A server that lists one tiny model and answers as its attributes say.
-
-    asked: for the status of a completion of tokens; given: what is left of the log-probabilities of a prompt's tokens.
-    """
-    model = save_tiny(tmp_path / "model")
-    plan = SimpleNamespace(status=200, asked=200, echo=True, given=slice(None), shift=0.0, listed=str(model), keys=[])
-
+def answering(plan: SimpleNamespace) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def reply(self, content, status=200):
             body = json.dumps(content).encode()
@@ -68,7 +60,19 @@ def server(tmp_path):
         def log_message(self, *_):
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that lists one tiny model and answers as its attributes say.
+
+    asked: for the status of a completion of tokens; given: what is left of the log-probabilities of a prompt's tokens.
+    """
+    model = save_tiny(tmp_path / "model")
+    plan = SimpleNamespace(status=200, asked=200, echo=True, given=slice(None), shift=0.0, listed=str(model), keys=[])
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), answering(plan))
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     plan.url = f"http://127.0.0.1:{listening.server_port}/v1"
     plan.spec = parse_model(f"served:{plan.url}#{model}")
