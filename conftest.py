@@ -178,6 +178,7 @@ def _prepare(config):
         dtype=option["dtype"] or "auto",
         trust_remote_code=bool(option["trust_remote_code"]),
         recipe=bool(option["recipe"]),
+        workers=getattr(config.option, "numprocesses", None) or 1,
         mitigate=() if _made_by_us(candidates, out) else mitigate,
         digests=getattr(config, "workerinput", {}).get("lethe_digests", {}),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import canary
+from harness.asked import Asked
 from harness.benchmarks import Item, LoadedBenchmark, load_benchmarks
 from harness.checkpoints import CheckedModel, check
 from harness.compare import Comparison, Unpaired, compare
@@ -43,6 +44,7 @@ class Options:
     trust_remote_code: bool = False
     recipe: bool = False
     mitigate: tuple[str, ...] = ()  # names of mitigations to try
+    workers: int = 1  # processes that share the work
     digests: Mapping[str, str] = field(default_factory=dict)  # of served models, where another process has taken them
 
 
@@ -277,9 +279,20 @@ def _checked(spec: ModelSpec, base: CheckedModel | None, options: Options) -> Ch
     return replace(found, digest=options.digests.get(spec.text, found.digest))
 
 
+def _asked(benchmarks: dict[str, LoadedBenchmark], models: Sequence[CheckedModel], backend: str) -> Asked:
+    """What the models will be asked; `Unusable` where another program reads them and cannot answer it."""
+    asked = Asked(benchmarks)
+    for model in models:
+        if model.spec.kind == "served" or backend != "hf":
+            asked.refuse_sampling("a server" if model.spec.kind == "served" else f"--backend {backend}")
+        if model.spec.kind == "served" and any(benchmark.needs_loglikelihoods for benchmark in benchmarks.values()):
+            check_loglikelihoods(model)
+    return asked
+
+
 def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
-    backend, arguments = parse_backend(options.backend)
+    backend, arguments = parse_backend(options.backend, options.workers)
     _check_out(options.out)
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
@@ -293,9 +306,7 @@ def prepare(basket: Basket, options: Options) -> Audit:
     benchmarks = load_benchmarks(basket)
     for benchmark in benchmarks.values():
         benchmark.check_room(base.positions)
-    for spec in specs:
-        if spec.kind == "served" and any(benchmark.needs_loglikelihoods for benchmark in benchmarks.values()):
-            check_loglikelihoods(spec)
+    asked = _asked(benchmarks, (base, *candidates), backend)
     chat = any(b.chat for b in basket.benchmarks)
     for candidate in candidates:
         check_tokenizers(base, candidate, chat, options.trust_remote_code)
@@ -308,5 +319,5 @@ def prepare(basket: Basket, options: Options) -> Audit:
         candidates=candidates,
         benchmarks=benchmarks,
         store=Store(options.store),
-        models=LoadedModels(device, dtype, options.trust_remote_code, backend, arguments),
+        models=LoadedModels(device, dtype, options.trust_remote_code, backend, arguments, asked),
     )

@@ -1,33 +1,31 @@
 """Which lm-eval `LM` answers the requests of a loaded model: our engine, or lm-eval's own Hugging Face backend.
 
-The engine needs attention of its own (`attention`). Models that do without (sliding windows, state spaces) or whose
-attention is not in transformers' registry are recognised by their logits, and take lm-eval's backend; so do those whose
-generation settings ask for more than greedy decoding with a repetition penalty.
+The engine reads models of plain causal attention (`probe`). Others take lm-eval's backend, with the attention that they
+were loaded with; so do those whose generation settings ask for more than greedy decoding with a repetition penalty.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from harness.attention import LETHE
 from harness.checkpoints import CheckedModel
+from harness.chosen_attention import choose_ours, choose_own
 from harness.engine import Engine
-from harness.memory import attempt, out_of_memory
+from harness.memory import attempt
 from harness.models import LoadedModels
+from harness.probe import depends_on_neighbours, reach, reads_trees
 from harness.served import open_served
 from harness.specs import Unusable
-from harness.token_tree import TokenTree
 from harness.vllm_backend import VllmModels
 
-TOLERANCE = 5e-3  # of log-probabilities in float32; half-precision models get more, see `_reads_trees`
 SMALL = 16  # rows at a time of a check that asks in other batches
-MANY = 256  # requests handed at a time to a backend that makes its own batches
 CHUNK = 16  # requests handed to another backend at a time, so that its answers are stored as they come
 PLAIN = {  # generation settings of transformers and the values that change nothing
     "num_beams": 1, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0,
@@ -37,15 +35,20 @@ PLAIN = {  # generation settings of transformers and the values that change noth
 }  # fmt: skip
 
 
-def open_lm(model, tokenizer, seed: int, small: bool = False):
-    """An lm-eval LM over a loaded model; small: a few rows at a time."""
-    if not foreign_settings(model) and _reads_trees(model):
-        return Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 256} if small else {}))
+def open_lm(model, tokenizer, seed: int, small: bool = False, longest: Callable[[], float] = lambda: math.inf):
+    """An lm-eval LM over a loaded model; small: a few rows at a time; longest: tokens of a row, see `probe.reach`."""
+    most = reach(model.config)
+    if not foreign_settings(model) and (most == math.inf or longest() <= most) and reads_trees(model):
+        choose_ours(model)
+        lm = Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 256} if small else {}))
+        lm.pack_tokens = min(lm.pack_tokens, most)
+        return lm
     from lm_eval.models.huggingface import HFLM
 
-    _use_plain_attention(model)
+    choose_own(model)
+    rows = 1 if depends_on_neighbours(model.config) else SMALL // 4 if small else CHUNK
     with contextlib.redirect_stdout(io.StringIO()):
-        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=SMALL // 4 if small else CHUNK)
+        return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=rows)
 
 
 @contextlib.contextmanager
@@ -57,8 +60,13 @@ def reader(models: LoadedModels, model: CheckedModel, seed: int, small: bool = F
         given = models.dtype, models.backend_arguments, models.trust_remote_code
         yield models.kept("vllm", lambda: VllmModels(*given)).lm(model)
     else:
+        tokenizer, asked = models.tokenizer(model), models.asked
+        longest = functools.partial(asked.longest, tokenizer) if asked else lambda: math.inf
         with models.active(model) as loaded:
-            yield open_lm(loaded, models.tokenizer(model), seed, small)
+            lm = open_lm(loaded, tokenizer, seed, small, longest)
+            if asked and not isinstance(lm, Engine):  # said before any benchmark is evaluated, not at the sampled one
+                asked.refuse_sampling(f"lm-eval's own backend for '{model.spec.text}'")
+            yield lm
 
 
 def foreign_settings(model) -> list[str]:
@@ -81,7 +89,7 @@ def stream(lm, requests: Sequence[Any], seeds: Sequence[int] | None = None) -> I
         waiting = [i for i, r in enumerate(requests) if r.request_type == kind]
         while waiting:
             halves = hasattr(lm, "batch_size_per_gpu")  # others batch by themselves
-            chunk = waiting[: lm.batch_size_per_gpu if halves else MANY]
+            chunk = waiting[: lm.batch_size_per_gpu if halves else getattr(lm, "at_once", None)]
             ask = [requests[i] for i in chunk]
             again = halves and len(chunk) > 1
             answers = attempt(lambda kind=kind, ask=ask: getattr(lm, kind)(ask, disable_tqdm=True), again)
@@ -90,40 +98,3 @@ def stream(lm, requests: Sequence[Any], seeds: Sequence[int] | None = None) -> I
                 continue
             yield from zip(chunk, answers, strict=True)
             del waiting[: len(chunk)]
-
-
-@torch.inference_mode()
-def _reads_trees(model) -> bool:
-    """True if two sequences that share a start get the same log-probabilities as a tree and each alone."""
-    if getattr(model, "_lethe_reads_trees", None) is None:
-        model._lethe_reads_trees = model.config._attn_implementation == LETHE and _probe(model)
-    return model._lethe_reads_trees
-
-
-def _probe(model) -> bool:
-    vocabulary = model.config.get_text_config().vocab_size
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if window and getattr(model.config.get_text_config(), "use_sliding_window", True):
-        return False
-    start = [(7 * n + 3) % vocabulary for n in range(24)]
-    rows = [[*start, *((11 * n + k) % vocabulary for n in range(8))] for k in (1, 2)]
-    tolerance = TOLERANCE if model.dtype == torch.float32 else 0.25
-    try:
-        engine = Engine(model, None)
-        tree = TokenTree(rows)
-        logits, _ = engine.read_tree(tree, None, [path[-1] for path in tree.paths])
-        prefix = engine.read_prefix(start)
-        tails = TokenTree([row[len(start) :] for row in rows])
-        behind, _ = engine.read_tree(tails, prefix, [path[-1] for path in tails.paths])
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        if out_of_memory(error):
-            raise
-        return False
-    plain = torch.cat([model(torch.tensor([row], device=model.device)).logits[:, -1] for row in rows])
-    plain, logits, behind = (torch.log_softmax(x.float(), dim=-1) for x in (plain, logits, behind))
-    return bool((plain - logits).abs().max() < tolerance and (plain - behind).abs().max() < tolerance)
-
-
-def _use_plain_attention(model) -> None:
-    if model.config._attn_implementation == LETHE:
-        model.set_attn_implementation("sdpa")

@@ -1,6 +1,6 @@
 """Canaries: an audit whose instrument does not work ends with an error, not with a verdict.
 
-repeat    the base answers a few items again, in other batches and another order: nothing may flip
+repeat    the base answers a few items again, in other batches and another order: what decides must stay
 damaged   the base with its layers in reverse order must be found to have regressed, if it has anything to lose
 effect    an adapter must change some logit of its base (see `evaluate.adapter_effect`)
 
@@ -10,6 +10,7 @@ A canary depends on the base, the benchmarks, the packages and the device alone;
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -26,11 +27,14 @@ from harness.fingerprint import digest_of
 from harness.models import LoadedModels
 from harness.specs import Policy
 from harness.store import Score, Store
+from harness.tokenizers import rendered
 from harness.verdict import REGRESSED, judge
 
 REPEATED = 4  # items a benchmark
 DAMAGED = 30  # items
-SAME = {True: 1e-3, False: 2e-2}  # of a probability, in float32 or less; what is right or wrong must not change at all
+# Of the deciding metric, and how many items of a benchmark may change by more. In float32 none does; in half precision,
+# which a server may use whatever --dtype says, about one text in ten parts at a near tie when the batch changes.
+SAME, FLIPS = {True: 1e-3, False: 2e-2}, {True: 0, False: 1}
 MARGIN = 0.05  # that the damaged base must be shown to have lost
 # What the base must give a reference per byte to have that to lose. A model that knows nothing, for which all of 50,000
 # tokens are equal, still gives words of six bytes 0.16; the embedded one gives facts of chemistry 0.32.
@@ -46,22 +50,27 @@ class CanaryFailed(RuntimeError):
 def repeat(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models: LoadedModels) -> dict[str, Any]:
     """Base against base on a few items of each benchmark, whose cell was filled in full batches.
 
-    Raises `CanaryFailed` at the first flip.
+    Raises `CanaryFailed` at the first flip too many.
     """
+    exact = models.dtype == "float32" and base.spec.kind != "served"
     asked: dict[int, list[tuple[str, LoadedBenchmark, Item]]] = {}
+    keys = []
     for benchmark, seed, judged in cells:
-        key = f"canary/repeat/{cell_of(base, benchmark, seed, models).key}/{_instrument(models)}"
+        key = f"canary/repeat-2/{cell_of(base, benchmark, seed, models).key}/{_instrument(models)}"
+        keys.append(key)
         if not store.note(key):
             fill(base, benchmark, [seed], store, models, judged)
             asked.setdefault(seed, []).extend((key, benchmark, item) for item in in_order(judged)[:REPEATED])
     for seed, again in asked.items():
         answered = _again(base, seed, models, [(benchmark, item) for _, benchmark, item in again])
-        for (_, benchmark, item), metrics in zip(again, answered, strict=True):
+        flips = dict.fromkeys((key for key, *_ in again), 0)
+        for (key, benchmark, item), metrics in zip(again, answered, strict=True):
             first = store.get(cell_of(base, benchmark, seed, models))[item.id].metrics
-            _same(benchmark.name, item, first, metrics, SAME[models.dtype == "float32"])
-        for key in {key for key, *_ in again}:
-            store.put_note(key, True)
-    return {"name": "repeat", "items": sum(min(REPEATED, len(judged)) for *_, judged in cells), "flips": 0}
+            flips[key] += _differs(benchmark, item, first, metrics, exact, flips[key])
+        for key, count in flips.items():
+            store.put_note(key, {"flips": count})
+    items = sum(min(REPEATED, len(judged)) for *_, judged in cells)
+    return {"name": "repeat", "items": items, "flips": sum(store.note(key)["flips"] for key in keys)}
 
 
 def _instrument(models: LoadedModels) -> str:
@@ -85,13 +94,22 @@ def _again(base, seed, models, items: Sequence[tuple[LoadedBenchmark, Item]]) ->
             yield benchmark.score(item, requests[n], responses, lambda text: len(lm.tok_encode(text)))
 
 
-def _same(name: str, item: Item, first: dict[str, float], second: dict[str, float], tolerance: float) -> None:
-    for metric, value in first.items():
-        if abs(value - second[metric]) > tolerance:
-            raise CanaryFailed(
-                f"canary 'repeat': the base against itself flips on item {item.id} of {name} ({metric} {value:g}, then"
-                f" {second[metric]:g} in another batch); use --dtype float32, or find what is not deterministic."
-            )
+def _differs(
+    benchmark: LoadedBenchmark, item: Item, first: dict[str, float], again: dict[str, float], exact: bool, before: int
+) -> bool:
+    """True if the deciding metric of an item changed; `CanaryFailed` if that is more than honest arithmetic does.
+
+    before: items of the benchmark that changed already.
+    """
+    metric = benchmark.benchmark.metric
+    flips = abs(first[metric] - again[metric]) > SAME[exact]
+    if flips and before >= FLIPS[exact]:
+        raise CanaryFailed(
+            f"canary 'repeat': the base against itself flips on item {item.id} of {benchmark.name} ({metric}"
+            f" {first[metric]:g}, then {again[metric]:g} in another batch); use --dtype float32, of a served model in"
+            " its server, or find what is not deterministic."
+        )
+    return flips
 
 
 def damaged(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models: LoadedModels) -> dict[str, Any]:
@@ -153,7 +171,7 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
     template = models.tokenizer(base)
     found = {}
     for item in items:
-        requests = benchmark.requests(item, seed, _template_of(template))
+        requests = benchmark.requests(item, seed, functools.partial(rendered, template))
         request = benchmark.reference_request(item, requests)
         if request is None and benchmark.output_type != "generate_until":
             continue
@@ -162,16 +180,6 @@ def _references(base, benchmark, seed, store, models, items) -> dict[str, tuple[
             request = Instance("loglikelihood", item.doc, (requests[0].args[0], answer), 0, metadata=("", item.id, 1))
         found[item.id] = (item, request)
     return found
-
-
-def _template_of(tokenizer):
-    def render(messages, add_generation_prompt: bool = True):
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )  # fmt: skip
-
-    return render
 
 
 def _probabilities(loaded, base, benchmark, seed, models, references) -> dict[str, float]:

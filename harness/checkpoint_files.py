@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from harness.fingerprint import first_nonfinite
 from harness.specs import ModelSpec, Unusable
 
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of the numbers that are loaded in the format of a run
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -50,6 +52,20 @@ def weight_files(path: Path, spec: ModelSpec, single: str = "model.safetensors")
             f"model '{spec.text}' has pickled weights only ({pickled[0]}), which can run code; save it as safetensors."
         )
     raise Unusable(f"model '{spec.text}' has no {single} in {path}; save it with save_pretrained.")
+
+
+def weight_bytes(files: Sequence[Path], number: int) -> int:
+    """What weight files take in memory where their floating-point numbers have so many bytes."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        with safe_open(file, framework="pt") as tensors:
+            for part in map(tensors.get_slice, tensors.keys()):
+                stored = FLOATS.get(part.get_dtype(), number)
+                total += (number - stored) * math.prod(part.get_shape())
+    return total
 
 
 def check_finite(weights: Sequence[Path], spec: ModelSpec) -> None:

@@ -29,6 +29,7 @@ from harness.sampling import noise_key
 from harness.slots import Prefix
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs, shared_prefix, split_by_prefix
+from harness.tokenizers import rendered
 
 WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
 SEGMENT = {"cpu": 64, "cuda": 512}  # tokens below which an attention call of their own does not pay
@@ -79,12 +80,7 @@ class Engine(TemplateLM):
         return self.tokenizer.encode(string, **options)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        return rendered(self.tokenizer, chat_history, add_generation_prompt)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         raise NotImplementedError(

@@ -7,8 +7,10 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from harness.checkpoint_files import weight_files
+from harness.asked import Asked
+from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
+from harness.chosen_attention import choose_ours
 from harness.memory import free_memory
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
@@ -54,9 +56,11 @@ class LoadedModels:
         trust_remote_code: bool = False,
         backend: str = "hf",
         backend_arguments: Mapping[str, Any] | None = None,
+        asked: Asked | None = None,
     ):
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
         self.backend, self.backend_arguments = backend, dict(backend_arguments or {})
+        self.asked = asked  # what an audit asks of them, if it is known
         self._full: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
@@ -101,15 +105,12 @@ class LoadedModels:
             from transformers import AutoModelForCausalLM
             from transformers.utils import logging
 
-            from harness.attention import LETHE
-
             logging.disable_progress_bar()
             self._make_room(model)
             loaded, report = AutoModelForCausalLM.from_pretrained(
                 model.path,
                 dtype=getattr(torch, self.dtype),
                 device_map=None if self.device == "cpu" else {"": self.device},
-                attn_implementation=LETHE,
                 trust_remote_code=self.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -119,6 +120,7 @@ class LoadedModels:
                     f"the checkpoint of '{model.spec.text}' lacks {missing[0]} ({len(missing)} in all); copy or save"
                     " the whole model again."
                 )
+            choose_ours(loaded)
             self._full[model.digest] = loaded.eval()
         return self._full[model.digest]
 
@@ -126,7 +128,7 @@ class LoadedModels:
         """Lets go of other models, the longest loaded first, until the weights of this one fit."""
         import torch
 
-        needed = 1.2 * sum(path.stat().st_size for path in weight_files(model.path, model.spec))
+        needed = 1.2 * weight_bytes(weight_files(model.path, model.spec), getattr(torch, self.dtype).itemsize)
         while self._full and free_memory(torch.device(self.device)) < needed:
             del self._full[next(iter(self._full))]
             gc.collect()

@@ -7,21 +7,24 @@ that write them alike are taken for one. A key, if one is needed, comes from OPE
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import os
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoints import TOKENIZER_FILES, CheckedModel
 from harness.fingerprint import digest_of, files_digest
 from harness.specs import ModelSpec, Unusable
-from harness.tokenizers import load_tokenizer
+from harness.tokenizers import load_tokenizer, rendered
 
 PROBES = ("The capital of France is", "Question: What is 7 times 8?\nAnswer:", "Once upon a time there was a")
 PROBED, PROBED_LONG = 8, 64  # tokens of an answer with log-probabilities, and without
 TIMEOUT = 60  # seconds for one probe
 RETRIES = 5
+MANY = 256  # requests handed over at a time, so that answers are stored as they come
 CONCURRENT = 16  # requests under way at once; the server batches them
 PATTERNS = ["token*", "*.jinja", "vocab*", "merges*", "*.model"]  # a tokenizer's files
 LENGTH = 4096  # tokens, where the server does not say how many it takes
@@ -42,6 +45,7 @@ def check_served(spec: ModelSpec) -> CheckedModel:
 def open_served(model: CheckedModel):
     """lm-eval's `local-completions` for a checked model; failing requests are repeated, then an error of the run."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    logging.getLogger("lm_eval.models.api_models").setLevel(logging.CRITICAL)  # its errors hold a request's headers
     tokenizer = load_tokenizer(model)
     opens = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return _completions()(
@@ -63,12 +67,27 @@ def _completions():
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     class Completions(LocalCompletionsAPI):
+        at_once = MANY
+
         def tok_encode(self, string, *args, **kwargs):
             found = super().tok_encode(string, *args, **kwargs)
             bos = self.tokenizer.bos_token_id
             if isinstance(string, str):
                 return found[1:] if bos is not None and found[:2] == [bos, bos] else found
             return [row[1:] if bos is not None and row[:2] == [bos, bos] else row for row in found]
+
+        def apply_chat_template(self, chat_history, add_generation_prompt=True):
+            return rendered(self.tokenizer, chat_history, add_generation_prompt)
+
+        async def amodel_call(
+            self, session, sem, messages, *, generate=True, cache_keys=None, ctxlens=None, gen_kwargs=None, **kwargs
+        ):
+            # lm-eval's own says the request's headers, and with them the key, whenever something fails
+            settings = {"generate": generate, "gen_kwargs": copy.deepcopy(gen_kwargs), "seed": self._seed}
+            payload = self._create_payload(self.create_message(messages), **settings, **kwargs)
+            async with sem:
+                outputs = await _answer(session, self.base_url, payload, self.header)
+            return self.parse_generations(outputs) if generate else self.parse_logprobs(outputs, messages, ctxlens)
 
         @staticmethod
         def parse_generations(outputs, **kwargs):
@@ -77,16 +96,69 @@ def _completions():
                 raise RuntimeError("the server answered with null instead of a text; see its log for what went wrong")
             return texts
 
+        @staticmethod
+        def parse_logprobs(outputs, tokens=None, ctxlens=None, **kwargs):
+            given = zip(sorted(outputs["choices"], key=itemgetter("index")), tokens, ctxlens, strict=True)
+            return [_loglikelihood(choice, len(row), context) for choice, row, context in given]
+
     return Completions
 
 
-def check_loglikelihoods(spec: ModelSpec) -> None:
-    """`Unusable` if the server does not give the log-probabilities of a prompt, which a basket's metrics may need."""
-    if not _probe(spec, PROBES[0])["echoed"]:
+async def _answer(session, url: str, payload: dict[str, Any], header: dict[str, str]) -> Any:
+    """The server's JSON; an error that names status and what the server said, and nothing of the request."""
+    import aiohttp
+
+    try:
+        async with session.post(url, json=payload, headers=header) as reply:
+            status, text = reply.status, await reply.text()
+            if reply.ok:
+                return await reply.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise RuntimeError(f"the server at {url} does not answer ({type(error).__name__}); see its log") from None
+    except ValueError:  # no JSON
+        pass
+    raise RuntimeError(f"the server answered {url} with status {status} ({_head(text)!r}); see its log")
+
+
+def _head(text: str) -> str:
+    """How an answer starts, without the key, which a server may repeat."""
+    key = os.environ.get("OPENAI_API_KEY")
+    return (text.replace(key, "…") if key else text).strip()[:80]
+
+
+def _loglikelihood(choice: dict[str, Any], tokens: int, context: int) -> tuple[float, bool]:
+    """Of what follows `context` tokens of a prompt of so many, which is echoed with one more, and whether it is greedy.
+
+    A list of another length is of other tokens than were asked about: of a prompt that was cut, or of the answer alone.
+    """
+    logprobs = choice.get("logprobs") or {}
+    values, best = ((logprobs.get(name) or []) for name in ("token_logprobs", "top_logprobs"))
+    if not context or len(values) != tokens + 1 or len(best) != tokens + 1 or None in values[context:-1]:
+        raise RuntimeError(
+            f"the server gave {sum(value is not None for value in values)} log-probabilities of a prompt of {tokens}"
+            " tokens, which must have one for each but the first and one for the token that it writes; serve the model"
+            " with vLLM"
+        )
+    pairs = list(zip(values, best, strict=True))[context:-1]
+    return sum(value for value, _ in pairs), all(value == max(top.values()) for value, top in pairs)
+
+
+def check_loglikelihoods(model: CheckedModel) -> None:
+    """`Unusable` if the server does not give the log-probabilities of a prompt, which a basket's metrics may need.
+
+    The prompt is asked as the items are: by its tokens.
+    """
+    spec, tokens = model.spec, load_tokenizer(model)(PROBES[0]).input_ids
+    asked = {"model": spec.served_name, "prompt": [tokens], "max_tokens": 1}
+    asked |= {"temperature": 0, "logprobs": 1, "echo": True}
+    choice = (_ask(spec, "completions", asked).get("choices") or [{}])[0]
+    try:
+        _loglikelihood(choice, len(tokens), len(tokens) // 2)
+    except RuntimeError:
         raise Unusable(
             f"the server of '{spec.text}' gives no log-probabilities of a prompt (echo with logprobs), which this"
             " basket needs; serve the model with vLLM, or judge benchmarks that write their answers only."
-        )
+        ) from None
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:
@@ -119,14 +191,12 @@ def _tokenizer_path(spec: ModelSpec, entry: dict[str, Any]) -> Path:
 
 
 def _probe(spec: ModelSpec, text: str, tokens: int = PROBED) -> dict[str, Any]:
-    """The greedy continuation with its log-probabilities, and whether the prompt's are given too."""
+    """The greedy continuation with its log-probabilities."""
     asked = {"model": spec.served_name, "prompt": text, "max_tokens": tokens}
     asked |= {"temperature": 0, "logprobs": 1, "echo": True}
     choice = (_ask(spec, "completions", asked).get("choices") or [{}])[0]
     logprobs = choice.get("logprobs") or {}
-    # of the continuation alone there would be text without the prompt
-    echoed = str(choice.get("text", "")).startswith(text) and len(logprobs.get("token_logprobs") or []) > 2
-    return {"text": choice.get("text"), "logprobs": _rounded(logprobs), "echoed": echoed}
+    return {"text": choice.get("text"), "logprobs": _rounded(logprobs)}
 
 
 def _rounded(value: Any) -> Any:
@@ -161,6 +231,6 @@ def _ask(spec: ModelSpec, path: str, payload: dict[str, Any] | None = None) -> d
     except ValueError:
         pass
     raise Unusable(
-        f"the server of '{spec.text}' answers {url} with status {reply.status_code} ({reply.text.strip()[:80]!r}); it"
+        f"the server of '{spec.text}' answers {url} with status {reply.status_code} ({_head(reply.text)!r}); it"
         " must speak the OpenAI protocol."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.checkpoint_files import reason
 from harness.checkpoints import CheckedModel
 from harness.specs import Unusable
@@ -23,6 +25,18 @@ def load_tokenizer(model: CheckedModel, trust_remote_code: bool = False):
             " tokenizer_config.json."
         )
     return tokenizer
+
+
+def rendered(tokenizer, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """Messages -> prompt by the chat template; one that refuses the system's turn gets the others, as in lm-eval."""
+    from jinja2.exceptions import TemplateError
+
+    options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    except TemplateError:
+        spoken = [message for message in messages if message["role"] != "system"]
+        return tokenizer.apply_chat_template(spoken, tokenize=False, **options)
 
 
 def check_tokenizers(base: CheckedModel, candidate: CheckedModel, chat: bool, trust_remote_code: bool = False):

@@ -21,8 +21,11 @@ RANK = 64  # of an adapter, unless max_lora_rank says otherwise
 OURS = {"pretrained", "dtype", "trust_remote_code", "lora_local_path", "seed"}
 
 
-def parse_backend(text: str) -> tuple[str, dict[str, Any]]:
-    """hf | vllm[:key=value,…] -> (name, arguments); `Unusable` for others and where vLLM is not installed."""
+def parse_backend(text: str, workers: int = 1) -> tuple[str, dict[str, Any]]:
+    """hf | vllm[:key=value,…] -> (name, arguments); `Unusable` for others and where vLLM is not installed.
+
+    workers: processes that share the work.
+    """
     name, colon, rest = text.partition(":")
     if name not in ("hf", NAME) or (colon and name == "hf"):
         raise Unusable(f"--backend {text} is unknown; write hf, vllm or vllm:key=value,….")
@@ -33,6 +36,11 @@ def parse_backend(text: str) -> tuple[str, dict[str, Any]]:
         raise Unusable(f"--backend {text}: {own[0]} is set by Lethe's own options; leave it out.")
     if name == NAME and importlib.util.find_spec(NAME) is None:
         raise Unusable(f"--backend {text}: vLLM is not installed; install it, or write --backend hf.")
+    if name == NAME and workers > 1:
+        raise Unusable(
+            f"--backend {text} with -n {workers}: every worker would claim the same GPU; leave -n out, and name several"
+            " GPUs as in vllm:data_parallel_size=2."
+        )
     return name, {key.strip(): _value(value.strip()) for key, value in arguments.items()}
 
 

@@ -80,6 +80,11 @@ def test_base_and_candidate_answer_the_domain_set_and_the_candidate_knows_more(t
         mean[model.digest] = sum(s.metrics["gold_prob_per_byte"] for s in scores.values()) / 30
     assert mean[candidate.digest] > mean[base.digest] + 0.05
     assert adapter_effect(candidate, models, store) > 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_engine_reads_the_base_in_every_number_format(dtype):
+    models, base = LoadedModels("cpu", dtype), check(parse_model("embedded:base"))
     with models.active(base) as loaded:
         assert isinstance(open_lm(loaded, models.tokenizer(base), 0), Engine)
 

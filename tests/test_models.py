@@ -211,3 +211,18 @@ def test_models_that_do_not_fit_beside_another_make_room_for_it(tmp_path, monkey
         for model, wanted in zip((first, second), expected, strict=True):
             assert torch.equal(logits(models, model), wanted)
             assert list(models._full) == [model.digest]
+
+
+@pytest.mark.parametrize(("dtype", "room"), [("float32", 0), ("bfloat16", 1)])
+def test_room_is_made_for_the_weights_as_they_are_loaded_and_not_as_they_lie(tmp_path, monkeypatch, dtype, room):
+    """A checkpoint in bfloat16 takes twice its size in float32; here are one and a half."""
+    first = checked(save_tiny(tmp_path / "first", seed=1))
+    half = tmp_path / "half"
+    tiny_model(2).to(torch.bfloat16).save_pretrained(half)
+    tiny_tokenizer().save_pretrained(half)
+    models, size = LoadedModels(dtype=dtype), (half / WEIGHTS).stat().st_size
+    monkeypatch.setattr("harness.models.free_memory", lambda device: 1.5 * size)
+    for model in (first, checked(half)):
+        with models.active(model):
+            pass
+    assert (first.digest in models._full) == bool(room)

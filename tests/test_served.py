@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -18,20 +20,15 @@ from harness.models import LoadedModels
 from harness.served import check_loglikelihoods, check_served, open_served
 from harness.specs import Unusable, parse_model
 from tests.conftest import save_tiny
-from tests.test_engine import writings
+from tests.test_engine import choices, writings
 from tests.tiny_audit import write_basket
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A server that lists one tiny model and answers as its attributes say."""
-    model = save_tiny(tmp_path / "model")
-    plan = SimpleNamespace(status=200, echo=True, shift=0.0, listed=str(model), keys=[])
-
+def answering(plan: SimpleNamespace) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def reply(self, content):
+        def reply(self, content, status=200):
             body = json.dumps(content).encode()
-            self.send_response(plan.status)
+            self.send_response(max(status, plan.status))
             self.end_headers()
             self.wfile.write(body)
 
@@ -41,20 +38,56 @@ def server(tmp_path):
 
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if isinstance(asked["prompt"], list):
+                self.reply_to_tokens(asked["prompt"])
+                return
             text = asked["prompt"] + "!" * 8 if plan.echo else "!" * 8
             values = [-1.5 + plan.shift] * (20 if plan.echo else 8)
             self.reply({"choices": [{"text": text, "logprobs": {"token_logprobs": values}}]})
 
+        def reply_to_tokens(self, prompts):
+            if plan.asked != 200:
+                self.reply({"refused": self.headers.get("Authorization")}, plan.asked)
+                return
+            made = []
+            for index, prompt in enumerate(prompts):
+                values = ([None] + [-1.5] * len(prompt))[plan.given] if plan.echo else [-1.5]
+                best = [None if value is None else {"a": value} for value in values]
+                logprobs = {"token_logprobs": values, "top_logprobs": best}
+                made.append({"index": index, "text": "yes", "logprobs": logprobs})
+            self.reply({"choices": made})
+
         def log_message(self, *_):
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that lists one tiny model and answers as its attributes say.
+
+    asked: for the status of a completion of tokens; given: what is left of the log-probabilities of a prompt's tokens.
+    """
+    model = save_tiny(tmp_path / "model")
+    plan = SimpleNamespace(status=200, asked=200, echo=True, given=slice(None), shift=0.0, listed=str(model), keys=[])
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), answering(plan))
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     plan.url = f"http://127.0.0.1:{listening.server_port}/v1"
     plan.spec = parse_model(f"served:{plan.url}#{model}")
     yield plan
     listening.shutdown()
     listening.server_close()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A failing request is repeated without a wait."""
+    import lm_eval.models.api_models
+    from tenacity import wait_none
+
+    monkeypatch.setattr(lm_eval.models.api_models, "wait_exponential", lambda **_: wait_none())
 
 
 def said(call, *given) -> str:
@@ -98,12 +131,20 @@ def test_a_server_that_is_not_there_is_said(tmp_path):
 
 
 def test_a_server_without_log_probabilities_of_prompts_is_said_where_they_are_needed(server, tmp_path):
-    check_loglikelihoods(server.spec)
+    model = check_served(server.spec)
+    check_loglikelihoods(model)
     server.echo = False
-    assert "gives no log-probabilities of a prompt" in said(check_loglikelihoods, server.spec)
+    assert "gives no log-probabilities of a prompt" in said(check_loglikelihoods, model)
     options = Options(server.spec.text, (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu")
     basket = load_basket(write_basket(tmp_path, choices='task = "tiny_choice"'))
     assert "gives no log-probabilities of a prompt" in said(prepare, basket, options)
+
+
+def test_a_sampled_benchmark_is_refused_before_anything_is_asked(server, tmp_path):
+    options = Options(server.spec.text, (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu")
+    sampled = 'task = "tiny_write"\nmetric = "exact_match"\nmargin = 10.0\ntemperature = 0.7'
+    sentence = said(prepare, load_basket(write_basket(tmp_path, letters=sampled)), options)
+    assert "'letters' is sampled at temperature 0.7 and answered by a server" in sentence
 
 
 def test_base_and_candidate_are_read_by_the_same_program(server, tmp_path, tiny_base):
@@ -128,6 +169,36 @@ def test_an_answer_of_null_is_an_error_of_the_run(server):
     given["choices"][0]["text"] = None
     with pytest.raises(RuntimeError, match="answered with null"):
         lm.parse_generations(outputs=given)
+
+
+GIVEN = {"all": slice(None), "the answer alone": slice(-1, None), "half": slice(8), "no answer": slice(-1)}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_log_probabilities_of_other_tokens_than_were_asked_about_are_no_score(server, given, at_once):
+    model = check_served(server.spec)
+    lm, requests = open_served(model), choices(questions=1)
+    server.given = given
+    if given == slice(None):
+        found = dict(stream(lm, requests))
+        assert [found[n][0] for n in range(3)] == [-1.5 * len(lm.tok_encode(r.args[1])) for r in requests]
+    else:
+        with pytest.raises(RuntimeError, match="log-probabilities of a prompt of"):
+            dict(stream(lm, requests))
+        assert "gives no log-probabilities of a prompt" in said(check_loglikelihoods, model)
+
+
+@pytest.mark.parametrize("asked", [401, 500])
+def test_a_server_that_fails_is_said_and_the_key_is_not(server, asked, at_once, monkeypatch, caplog):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    lm = open_served(check_served(server.spec))
+    server.asked = asked
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(RuntimeError, match=f"with status {asked}") as error:
+        dict(stream(lm, writings(count=2)))
+    assert "refused" in str(error.value)
+    assert "secret-key" not in caplog.text + "".join(traceback.format_exception(error.value))
+    assert server.keys[-1] == "Bearer secret-key"
 
 
 def test_a_worker_takes_the_digest_that_the_controller_took(server, tmp_path):
@@ -158,4 +229,4 @@ def test_a_real_server_writes_what_the_engine_writes():
     with reader(own, check(parse_model("embedded:base")), 0) as lm:
         expected = dict(stream(lm, requests))
     assert sum(texts[n] == expected[n] for n in expected) >= 5  # its arithmetic is 4-bit, so a near tie may part
-    assert "gives no log-probabilities of a prompt" in said(check_loglikelihoods, spec)
+    assert "gives no log-probabilities of a prompt" in said(check_loglikelihoods, served)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 
+from harness.engine import Engine
+from harness.served import _completions
 from harness.tokenizers import check_tokenizers
-from tests.conftest import TEMPLATE, save_tiny
+from tests.conftest import TEMPLATE, save_tiny, tiny_model, tiny_tokenizer
 from tests.spoiling import add_word, checked, said, write_json
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -92,3 +96,17 @@ def test_an_adapter_uses_its_own_tokenizer_or_its_base_s(adapter, tiny_base):
     own = checked(adapter, tiny_base)
     assert own.tokenizer_path == adapter
     assert "the vocabularies of" in said(check_tokenizers, own.base, own, False)
+
+
+REFUSES_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
+
+
+@pytest.mark.parametrize("reader", [Engine, _completions()])
+def test_a_template_that_refuses_the_systems_turn_gets_the_others_as_in_lm_eval(reader):
+    tokenizer = tiny_tokenizer(REFUSES_SYSTEM)
+    theirs = HFLM(pretrained=tiny_model(), tokenizer=tokenizer)
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    ours = SimpleNamespace(tokenizer=tokenizer)
+    assert reader.apply_chat_template(ours, turns) == theirs.apply_chat_template(turns)
+    begun = [*turns, {"role": "assistant", "content": "Hel"}]
+    assert reader.apply_chat_template(ours, begun, False) == theirs.apply_chat_template(begun, False)
