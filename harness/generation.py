@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.likelihood import loglikelihoods
 from harness.memory import attempt
-from harness.sampling import coupled_choice
+from harness.sampling import coupled_choice, greedy_choice
 from harness.slots import Prefix, Row, Slots
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs
@@ -102,6 +102,6 @@ class Writing:
     def _next_tokens(self, logits, rows: Sequence[Row]) -> list[int]:
         logits = self.settings.adjusted(logits, rows)
         if not self.settings.temperature:
-            return logits.argmax(dim=-1).tolist()
+            return greedy_choice(logits)
         where = [(self.keys[row.key], len(row.tokens)) for row in rows]
         return coupled_choice(logits.float() / self.settings.temperature, where)

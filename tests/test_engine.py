@@ -185,6 +185,15 @@ def test_a_text_that_does_not_fit_alone_is_an_error_and_no_answer(monkeypatch):
         lm.generate_until(writings())
 
 
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 0.7}], ids=["greedy", "sampled"])
+def test_a_model_that_computes_no_numbers_writes_no_answer(settings):
+    lm = engine()
+    with torch.no_grad():
+        lm.model.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
+    with pytest.raises(RuntimeError, match="the model's logits are not finite"):
+        lm.generate_until(writings(count=2, **settings))
+
+
 def test_a_text_ends_at_every_token_that_the_model_names_as_its_end():
     requests = writings(until=[], max_gen_toks=20)
     free = engine().generate_until(requests)
