@@ -215,6 +215,12 @@ def test_the_models_own_repetition_penalty_acts_as_in_lm_eval():
     assert found != engine().generate_until(requests)
 
 
+@pytest.mark.parametrize("setting", [{"repetition_penalty": 1.5}, {"num_beams": 3}, {"no_repeat_ngram_size": 2}])
+def test_a_setting_that_the_engine_does_not_apply_is_refused_by_it_too(setting):
+    with pytest.raises(Unusable, match=f"asks for {next(iter(setting))} = "):
+        engine().generate_until(writings(count=1, **setting))
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_scored(monkeypatch):
     lm = engine()
     expected = engine().loglikelihood(choices())
