@@ -28,9 +28,9 @@ from harness.memory import Budget, attempt
 from harness.sampling import noise_key
 from harness.slots import Prefix
 from harness.stopping import Settings
-from harness.token_tree import TokenTree, packs, shared_prefix, split_by_prefix
+from harness.token_tree import TokenTree, packs, split_by_prefix, split_for_writing
 
-WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
+STEP_COST = {"cpu": 25, "cuda": 500}  # tokens that are read in about the time of a step of few rows
 SEGMENT = {"cpu": 64, "cuda": 512}  # tokens below which an attention call of their own does not pay
 
 
@@ -146,9 +146,10 @@ class Engine(TemplateLM):
             )
         rows = [(context + continuation)[-(self.max_length + 1) :] for context, continuation in pairs]
         inputs = [row[:-1] for row in rows]  # the last token is predicted, never read
-        for shared, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
+        for shared, members in split_by_prefix(inputs, self.pack_tokens):
             # a continuation may be shared too, and what predicts it must be read with the rest
             prefix_len = min(shared, *(len(inputs[i]) - len(pairs[i][1]) for i in members))
+            prefix = None  # the last group's is given back first
             prefix = self._kept_prefix(inputs[members[0]][:prefix_len])
             runs = packs(members, inputs, prefix.length if prefix else 0, self.pack_tokens)[::-1]
             while runs:
@@ -188,11 +189,12 @@ class Engine(TemplateLM):
             keys = {}
             if settings.temperature:
                 keys = {i: noise_key(seeds[i] if seeds else self.seed, requests[i].doc_id) for i in members}
-            own = {i: prompts[i] for i in members}
-            common = shared_prefix([prompt[:-1] for prompt in own.values()])
-            worth = common >= WORTH_SHARING and len(members) > 1
-            prefix = self._kept_prefix(own[members[0]][:common]) if worth else None
-            yield from Writing(self, own, prefix, settings, keys, given).run()
+            least = STEP_COST["cuda" if self._device.type == "cuda" else "cpu"] * settings.max_gen_toks
+            for shared, part in split_for_writing([prompts[i] for i in members], self.pack_tokens, self.slots, least):
+                own = {members[n]: prompts[members[n]] for n in part}
+                start = prompts[members[part[0]]][:shared]
+                # named nowhere here, so that what a part shares is given back before the next part's is read
+                yield from Writing(self, own, self._kept_prefix(start), settings, keys, given).run()
 
     def _kept_prefix(self, tokens: list[int]) -> Prefix | None:
         """None for no tokens, and for more than the memory holds: each row then reads them itself."""

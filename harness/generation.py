@@ -20,7 +20,8 @@ Given = dict[int, list[tuple[int, list[int]]]]  # prompt -> (request, its contin
 
 
 class Writing:
-    """One group of texts. prompts: token ids by request; keys: of the noise of each, for sampling."""
+    """One group of texts. prompts: token ids by request, in the order in which they are begun; prefix: what all of
+    them start with, kept; keys: of the noise of each, for sampling."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Writing:
         self.engine, self.prompts, self.prefix, self.settings, self.keys = engine, prompts, prefix, settings, keys
         self.given = {i: list(given.get(i, [])) for i in prompts}
         self.start = prefix.length if prefix else 0
-        self.waiting = sorted(prompts, key=lambda i: (len(prompts[i]), prompts[i]), reverse=True)
+        self.waiting = list(prompts)[::-1]
         self.slots = Slots(engine.model, min(engine.slots, len(prompts)), prefix)
 
     def run(self) -> Iterator[tuple[int, Any]]:

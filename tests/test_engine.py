@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
 import torch
@@ -131,6 +132,48 @@ def test_a_prompt_that_is_continued_and_scored_is_read_once():
         assert found[n] == (pytest.approx(value, abs=1e-3), greedy)
     prompts = sum(len(together.tok_encode(r.args[0])) for r in texts)
     assert together.tokens_computed < apart.tokens_computed - prompts / 10
+
+
+BLOCKS = ["".join(f"Q: {how} {n} + {n}?\nA: it is {2 * n}\n\n" for n in range(12)) for how in ("say", "give me", "so")]
+
+
+def behind_blocks(count: int, **settings) -> list[Instance]:
+    """Writings of which each third stands behind another few-shot block."""
+    made = [writings(block, count, max_gen_toks=4, until=[], **settings) for block in BLOCKS]
+    return [made[n % 3][n] for n in range(count)]
+
+
+def test_each_of_several_blocks_is_read_once_and_given_back_before_the_next(monkeypatch):
+    requests, lm = behind_blocks(30), engine(pack_tokens=400, slots=8)
+    read, kept = lm.read_prefix, []
+
+    def read_prefix(tokens):
+        assert all(earlier() is None for earlier in kept)
+        prefix = read(tokens)
+        kept.append(weakref.ref(prefix))
+        return prefix
+
+    monkeypatch.setattr(lm, "read_prefix", read_prefix)
+    assert lm.generate_until(requests) == hugging_face().generate_until(requests, disable_tqdm=True)
+    assert len(kept) == 3
+    shared = [len(lm.tok_encode(block)) for block in BLOCKS]
+    tails = sum(len(lm.tok_encode(r.args[0])) for r in requests) - 10 * sum(shared)
+    assert lm.tokens_computed <= sum(shared) + tails + 3 * 30
+    lm.loglikelihood([Instance("loglikelihood", {}, (r.args[0], " so"), n) for n, r in enumerate(requests)])
+    assert len(kept) == 6
+
+
+def test_blocks_that_differ_from_seed_to_seed_are_each_read_once():
+    """As sampled exemplars do: the seeds of a benchmark are written together."""
+    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 4, "until": []}
+    by_seed = [writings(block, 12, **sampled) for block in BLOCKS]
+    seeds = [seed for seed in range(3) for _ in range(12)]
+    lm = engine(pack_tokens=400, slots=8)
+    found = dict(lm.stream([request for made in by_seed for request in made], seeds))
+    apart = [text for seed, made in enumerate(by_seed) for text in engine(seed=seed).generate_until(made)]
+    assert [found[n] for n in range(36)] == apart
+    prompts = sum(len(lm.tok_encode(request.args[0])) for made in by_seed for request in made)
+    assert lm.tokens_computed < prompts - 11 * sum(len(lm.tok_encode(block)) for block in BLOCKS) + 3 * 36 + 1
 
 
 def small_machine(lm, monkeypatch, tokens: int, rows: int) -> None:
