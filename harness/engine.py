@@ -27,6 +27,7 @@ from harness.likelihood import loglikelihoods
 from harness.memory import Budget, attempt
 from harness.sampling import noise_key
 from harness.slots import Prefix
+from harness.specs import Unusable
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs, split_by_prefix, split_for_writing
 
@@ -98,18 +99,29 @@ class Engine(TemplateLM):
         return _in_order(self.generate(requests), len(requests))
 
     def encode_request(self, request: Instance) -> tuple[list[int], list[int]]:
-        """Token ids of (context, continuation); the continuation of a generation is empty."""
+        """Token ids of (context, continuation), neither of them empty; but a generation has no continuation."""
         if request.request_type == "generate_until":
             context, options = request.args
             room = self.max_length - normalize_gen_kwargs(options)["max_gen_toks"]
             if room <= 0:
                 raise ValueError(f"max_gen_toks={options} leaves no room for a prompt in {self.max_length} positions")
-            return self.tok_encode(context)[-room:], []
+            return self.tok_encode(context)[-room:] or [self.prefix_token_id], []
         context, continuation = request.args
         if context:
-            return self._encode_pair(context, continuation)
-        tokens = self.tok_encode(continuation, add_special_tokens=False)
-        return ([self.prefix_token_id], tokens) if tokens[0] != self.prefix_token_id else (tokens[:1], tokens[1:])
+            before, tokens = self._encode_pair(context, continuation)
+        else:
+            before, tokens = [self.prefix_token_id], self.tok_encode(continuation, add_special_tokens=False)
+            tokens = tokens[tokens[:1] == before :]
+        if not tokens:
+            raise Unusable(
+                f"task {request.task_name}: this tokenizer leaves no token of its own to the answer {continuation!r}"
+                f" behind a prompt that ends in {context[-20:]!r}, so it has no likelihood; leave the task out of the"
+                " basket."
+            )
+        return before or [self.prefix_token_id], tokens
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return _in_order(self.score([self.encode_request(request) for request in requests]), len(requests))
 
     def stream(self, requests: Sequence[Instance], seeds: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
         """Yields (index of the request, response) as batches finish: (loglikelihood, is greedy) or text.
@@ -133,13 +145,15 @@ class Engine(TemplateLM):
         yield from self._generate({i: encoded[i][0] for i in written}, requests, given, seeds)
 
     def _fits(self, context: list[int], continuation: list[int]) -> bool:
-        return bool(continuation) and len(context) + len(continuation) <= self.max_length + 1
+        return len(context) + len(continuation) <= self.max_length + 1
 
     # ---- scoring given continuations -----------------------------------------------------------------------------
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """(context, continuation) token ids -> (index, (sum of log-probabilities, greedy decoding would write it))."""
         longest = max((len(continuation) for _, continuation in pairs), default=0)
+        if not all(continuation for _, continuation in pairs):
+            raise ValueError("a continuation of no tokens has no likelihood")
         if longest > self.max_length:
             raise ValueError(
                 f"a continuation of {longest} tokens does not fit into the model's {self.max_length} positions"

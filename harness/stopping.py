@@ -80,9 +80,11 @@ class Settings:
             return logits
         from transformers import RepetitionPenaltyLogitsProcessor
 
+        # each row's different tokens in one matrix; to name one of them again changes nothing
+        widest = max(len(row.held) for row in rows)
+        held = [[*row.held, *[row.prompt[0]] * (widest - len(row.held))] for row in rows]
         penalise = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)
-        held = [torch.tensor([row.prompt + row.tokens], device=logits.device) for row in rows]
-        return torch.cat([penalise(tokens, scores[None].float()) for tokens, scores in zip(held, logits, strict=True)])
+        return penalise(torch.tensor(held, device=logits.device), logits.float())
 
     def finished(self, tokens: list[int]) -> bool:
         """True at the end-of-text token, at the length limit, or once a stop string stands in the text."""

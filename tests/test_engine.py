@@ -9,13 +9,18 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, RepetitionPenaltyLogitsProcessor
 
 from harness.attention import LETHE
 from harness.backends import open_lm, stream
 from harness.engine import Engine
-from harness.slots import Slots
+from harness.memory import out_of_memory
+from harness.slots import Row, Slots
 from harness.specs import Unusable
+from harness.stopping import Settings
 from tests.conftest import tiny_model, tiny_tokenizer
+from tests.operations import operations
 
 FEW_SHOT = "".join(f"Q: what is {n} + {n}?\nA: it is {2 * n}\n\n" for n in range(12))
 
@@ -262,6 +267,68 @@ def test_the_models_own_repetition_penalty_acts_as_in_lm_eval():
 def test_a_setting_that_the_engine_does_not_apply_is_refused_by_it_too(setting):
     with pytest.raises(Unusable, match=f"asks for {next(iter(setting))} = "):
         engine().generate_until(writings(count=1, **setting))
+
+
+def test_a_penalty_takes_no_more_operations_for_many_rows_than_for_few():
+    lm = engine()
+    lm.model.generation_config.repetition_penalty = 1.3
+    settings = Settings.of({"until": []}, lm)
+    rows = [Row(n, 9, [n, n + 1, n] + [7] * n) for n in range(64)]
+    few, many = torch.randn(2, 258), torch.randn(64, 258)
+    expected = RepetitionPenaltyLogitsProcessor(1.3)
+    for row, found, plain in zip(rows, settings.adjusted(many, rows), many, strict=True):
+        assert torch.equal(found, expected(torch.tensor([row.prompt]), plain[None])[0])
+    assert operations(lambda: settings.adjusted(many, rows)) == operations(lambda: settings.adjusted(few, rows[:2]))
+
+
+def merging_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes but for "12", which is one token, and no BOS before a text."""
+    vocabulary = tiny_tokenizer().get_vocab()
+    vocabulary["12"] = vocabulary.pop(max(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("1", "2")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def test_an_answer_that_has_no_token_of_its_own_is_an_error_and_no_certainty():
+    lm = Engine(engine().model, merging_tokenizer())
+    made = [Instance("loglikelihood", {}, ("x=1", text), n, metadata=("sums", "0", 1)) for n, text in enumerate("342")]
+    assert len(lm.loglikelihood(made[:2])) == 2
+    sentence = (
+        r"task sums: this tokenizer leaves no token of its own to the answer '2' behind a prompt that ends in 'x=1'"
+    )
+    for ask in (lm.loglikelihood, lambda requests: dict(stream(lm, requests))):
+        with pytest.raises(Unusable, match=sentence):
+            ask(made)
+    with pytest.raises(ValueError, match="no tokens has no likelihood"):
+        list(lm.score([([5], [])]))
+
+
+def test_an_empty_prompt_is_begun_as_lm_eval_begins_an_empty_context():
+    lm = Engine(engine().model, merging_tokenizer())
+    empty, opened = (
+        [Instance("generate_until", {}, (text, {"until": [], "max_gen_toks": 9}), 0)] for text in ("", "<s>")
+    )
+    assert lm.generate_until(empty) == lm.generate_until(opened)
+    scored = [Instance("loglikelihood", {}, pair, 0) for pair in ((" ", "so"), ("", " so"), ("<s>", " so"))]
+    assert len(set(lm.loglikelihood(scored))) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "CUDA error: out of memory",
+        "HIP error: out of memory",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_every_allocator_s_words_are_known(error):
+    assert out_of_memory(RuntimeError(error))
+    assert not out_of_memory(ValueError(error))
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_scored(monkeypatch):
