@@ -16,6 +16,8 @@ from harness.slots import Prefix, Row, Slots
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs
 
+# Share of the slots that must be free before prompts are read. On a GPU a pass over one costs as much as over many.
+FREE = {"cpu": 0.0, "cuda": 0.125}
 Given = dict[int, list[tuple[int, list[int]]]]  # prompt -> (request, its continuation), to be scored on the way
 
 
@@ -37,16 +39,20 @@ class Writing:
         self.start = prefix.length if prefix else 0
         self.waiting = list(prompts)[::-1]
         self.slots = Slots(engine.model, min(engine.slots, len(prompts)), prefix)
+        self.free_share = FREE["cuda" if engine.model.device.type == "cuda" else "cpu"]
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yields (request, text) as rows end, and (request, loglikelihood) of what was given as prompts are read."""
         while self.waiting or self.slots.rows:
-            if self.waiting and self.slots.free:
+            if self.waiting and self.slots.free >= self._wanted_free():
                 yield from self._admit([self.waiting.pop() for _ in range(min(self.slots.free, len(self.waiting)))])
             else:
                 self._step()
             for row in self.slots.take_finished():
                 yield row.key, self.settings.text(row.tokens)
+
+    def _wanted_free(self) -> int:
+        return min(len(self.waiting), max(1, int(self.free_share * self.slots.size)))
 
     def _admit(self, batch: list[int]) -> Iterator[tuple[int, Any]]:
         """Reads the batch's prompts and puts each with its first token into a slot; halves what does not fit."""

@@ -12,6 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, RepetitionPenaltyLogitsProcessor
 
+from harness import generation
 from harness.attention import LETHE
 from harness.backends import open_lm, stream
 from harness.engine import Engine
@@ -179,6 +180,21 @@ def test_blocks_that_differ_from_seed_to_seed_are_each_read_once():
     assert [found[n] for n in range(36)] == apart
     prompts = sum(len(lm.tok_encode(request.args[0])) for made in by_seed for request in made)
     assert lm.tokens_computed < prompts - 11 * sum(len(lm.tok_encode(block)) for block in BLOCKS) + 3 * 36 + 1
+
+
+def test_prompts_are_read_as_soon_as_one_slot_is_free_and_on_cuda_once_several_are(monkeypatch):
+    requests = writings(count=30, until=["e", "a", "o"], max_gen_toks=40)
+    texts, reads = {}, {}
+    for share in (generation.FREE["cpu"], generation.FREE["cuda"], 0.5, 1.0):
+        lm = engine(slots=16)
+        read, batches = lm.read_tree, []
+        monkeypatch.setattr(lm, "read_tree", lambda *a, b=batches, r=read, **k: (b.append(1), r(*a, **k))[1])
+        monkeypatch.setitem(generation.FREE, "cpu", share)
+        texts[share] = lm.generate_until(requests)
+        reads[share] = len(batches)
+    assert len({tuple(found) for found in texts.values()}) == 1
+    assert list(reads) == [0, 0.125, 0.5, 1]
+    assert reads[0] > reads[0.125] > reads[0.5] >= reads[1.0]
 
 
 def small_machine(lm, monkeypatch, tokens: int, rows: int) -> None:
