@@ -107,6 +107,14 @@ class Writing:
         self.slots.append([row.key for row in rows], self._next_tokens(logits, rows), self.settings)
 
     def _next_tokens(self, logits, rows: Sequence[Row]) -> list[int]:
+        """One token a row; halves what does not fit, as the step itself is done and cannot be repeated."""
+        found = attempt(lambda: self._chosen(logits, rows), again=len(rows) > 1)
+        if found is not None:
+            return found
+        half = len(rows) // 2
+        return self._next_tokens(logits[:half], rows[:half]) + self._next_tokens(logits[half:], rows[half:])
+
+    def _chosen(self, logits, rows: Sequence[Row]) -> list[int]:
         logits = self.settings.adjusted(logits, rows)
         if not self.settings.temperature:
             return greedy_choice(logits)

@@ -78,6 +78,19 @@ def test_prompts_are_read_as_soon_as_one_slot_is_free_and_on_cuda_once_several_a
     assert reads[0] > reads[0.125] > reads[0.5] >= reads[1.0]
 
 
+def test_draws_that_do_not_fit_together_are_made_in_smaller_batches(monkeypatch):
+    requests = writings(do_sample=True, temperature=1.0)
+    expected, draw = engine().generate_until(requests), generation.coupled_choice
+
+    def scarce(scaled, where):
+        if len(where) > 3 and max(position for _, position in where) > 4:  # once the rows have their slots
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return draw(scaled, where)
+
+    monkeypatch.setattr(generation, "coupled_choice", scarce)
+    assert engine().generate_until(requests) == expected
+
+
 @pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 0.7}], ids=["greedy", "sampled"])
 def test_a_model_that_computes_no_numbers_writes_no_answer(settings):
     lm = engine()
