@@ -19,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 LETHE = "lethe"
 STEP = "step"
+SCORES = 2**26  # attention scores that are held at a time where there is no kernel for them: 256 MiB each time
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,28 @@ def _softmax_attention(query, key, value, mask, causal, scaling) -> tuple[torch.
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
         )
-    scores = query.float() @ key.float().transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if causal:
-        mask = torch.full(scores.shape[-2:], float("-inf"), device=scores.device).triu(1)
-    scores = scores if mask is None else scores + mask
-    total = scores.logsumexp(dim=-1)
-    return torch.exp(scores - total[..., None]).to(value.dtype) @ value, total
+    return _attention_in_blocks(query, key, value, mask, causal, scaling)
+
+
+def _attention_in_blocks(query, key, value, mask, causal, scaling) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same from plain operations, over so many queries at a time that their scores are at most `SCORES` numbers.
+
+    All at once would take [heads, tokens, keys] several times over, which for one long prompt is more than the model.
+    """
+    rows, heads, tokens, size = query.shape
+    step = max(1, SCORES // (rows * heads * key.shape[2]))
+    keys = key.float().transpose(2, 3)
+    mixed, totals = [], []
+    for start in range(0, tokens, step):
+        part = query[:, :, start : start + step]
+        scores = (part.float() @ keys).mul_(size**-0.5 if scaling is None else scaling)
+        if causal:
+            scores += torch.full(scores.shape[-2:], float("-inf"), device=scores.device).triu(1 + start)
+        elif mask is not None:
+            scores += mask[start : start + step]
+        totals.append(scores.logsumexp(dim=-1))
+        mixed.append(scores.sub_(totals[-1][..., None]).exp_().to(value.dtype) @ value)
+    return torch.cat(mixed, dim=2), torch.cat(totals, dim=2)
 
 
 def _attend_step(module, query, key, value, attention_mask, scaling, prefix):

@@ -19,6 +19,7 @@ from typing import Any
 from harness.faults import faults
 from harness.fingerprint import digest_of
 from harness.specs import CHOICE_PROB, GOLD_PROB, Basket, Benchmark, Unusable
+from harness.stopping import check_settings
 from harness.tasks import (
     build_tasks,
     compile_templates_once,
@@ -203,6 +204,8 @@ class LoadedBenchmark:
 
     def _check(self) -> None:
         """Raises `Unusable` for what the basket asks of the tasks and their documents cannot give."""
+        for name, task in self.tasks.items() if self.output_type == "generate_until" else ():
+            check_settings(dict(task.config.generation_kwargs or {}), f"benchmark '{self.name}': task {name}")
         firsts = {item.stratum: item for item in reversed(self.items)}
         for name in firsts if self.benchmark.gold is not None else ():
             if self.tasks[name].multiple_input:

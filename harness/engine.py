@@ -27,11 +27,12 @@ from harness.likelihood import loglikelihoods
 from harness.memory import Budget, attempt
 from harness.sampling import noise_key
 from harness.slots import Prefix
+from harness.specs import Unusable
 from harness.stopping import Settings
-from harness.token_tree import TokenTree, packs, shared_prefix, split_by_prefix
+from harness.token_tree import TokenTree, packs, split_by_prefix, split_for_writing
 from harness.tokenizers import rendered
 
-WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
+STEP_COST = {"cpu": 25, "cuda": 500}  # tokens that are read in about the time of a step of few rows
 SEGMENT = {"cpu": 64, "cuda": 512}  # tokens below which an attention call of their own does not pay
 
 
@@ -94,18 +95,29 @@ class Engine(TemplateLM):
         return _in_order(self.generate(requests), len(requests))
 
     def encode_request(self, request: Instance) -> tuple[list[int], list[int]]:
-        """Token ids of (context, continuation); the continuation of a generation is empty."""
+        """Token ids of (context, continuation), neither of them empty; but a generation has no continuation."""
         if request.request_type == "generate_until":
             context, options = request.args
             room = self.max_length - normalize_gen_kwargs(options)["max_gen_toks"]
             if room <= 0:
                 raise ValueError(f"max_gen_toks={options} leaves no room for a prompt in {self.max_length} positions")
-            return self.tok_encode(context)[-room:], []
+            return self.tok_encode(context)[-room:] or [self.prefix_token_id], []
         context, continuation = request.args
         if context:
-            return self._encode_pair(context, continuation)
-        tokens = self.tok_encode(continuation, add_special_tokens=False)
-        return ([self.prefix_token_id], tokens) if tokens[0] != self.prefix_token_id else (tokens[:1], tokens[1:])
+            before, tokens = self._encode_pair(context, continuation)
+        else:
+            before, tokens = [self.prefix_token_id], self.tok_encode(continuation, add_special_tokens=False)
+            tokens = tokens[tokens[:1] == before :]
+        if not tokens:
+            raise Unusable(
+                f"task {request.task_name}: this tokenizer leaves no token of its own to the answer {continuation!r}"
+                f" behind a prompt that ends in {context[-20:]!r}, so it has no likelihood; leave the task out of the"
+                " basket."
+            )
+        return before or [self.prefix_token_id], tokens
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return _in_order(self.score([self.encode_request(request) for request in requests]), len(requests))
 
     def stream(self, requests: Sequence[Instance], seeds: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
         """Yields (index of the request, response) as batches finish: (loglikelihood, is greedy) or text.
@@ -129,22 +141,25 @@ class Engine(TemplateLM):
         yield from self._generate({i: encoded[i][0] for i in written}, requests, given, seeds)
 
     def _fits(self, context: list[int], continuation: list[int]) -> bool:
-        return bool(continuation) and len(context) + len(continuation) <= self.max_length + 1
+        return len(context) + len(continuation) <= self.max_length + 1
 
     # ---- scoring given continuations -----------------------------------------------------------------------------
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """(context, continuation) token ids -> (index, (sum of log-probabilities, greedy decoding would write it))."""
         longest = max((len(continuation) for _, continuation in pairs), default=0)
+        if not all(continuation for _, continuation in pairs):
+            raise ValueError("a continuation of no tokens has no likelihood")
         if longest > self.max_length:
             raise ValueError(
                 f"a continuation of {longest} tokens does not fit into the model's {self.max_length} positions"
             )
         rows = [(context + continuation)[-(self.max_length + 1) :] for context, continuation in pairs]
         inputs = [row[:-1] for row in rows]  # the last token is predicted, never read
-        for shared, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
+        for shared, members in split_by_prefix(inputs, self.pack_tokens):
             # a continuation may be shared too, and what predicts it must be read with the rest
             prefix_len = min(shared, *(len(inputs[i]) - len(pairs[i][1]) for i in members))
+            prefix = None  # the last group's is given back first
             prefix = self._kept_prefix(inputs[members[0]][:prefix_len])
             runs = packs(members, inputs, prefix.length if prefix else 0, self.pack_tokens)[::-1]
             while runs:
@@ -184,11 +199,12 @@ class Engine(TemplateLM):
             keys = {}
             if settings.temperature:
                 keys = {i: noise_key(seeds[i] if seeds else self.seed, requests[i].doc_id) for i in members}
-            own = {i: prompts[i] for i in members}
-            common = shared_prefix([prompt[:-1] for prompt in own.values()])
-            worth = common >= WORTH_SHARING and len(members) > 1
-            prefix = self._kept_prefix(own[members[0]][:common]) if worth else None
-            yield from Writing(self, own, prefix, settings, keys, given).run()
+            least = STEP_COST["cuda" if self._device.type == "cuda" else "cpu"] * settings.max_gen_toks
+            for shared, part in split_for_writing([prompts[i] for i in members], self.pack_tokens, self.slots, least):
+                own = {members[n]: prompts[members[n]] for n in part}
+                start = prompts[members[part[0]]][:shared]
+                # named nowhere here, so that what a part shares is given back before the next part's is read
+                yield from Writing(self, own, self._kept_prefix(start), settings, keys, given).run()
 
     def _kept_prefix(self, tokens: list[int]) -> Prefix | None:
         """None for no tokens, and for more than the memory holds: each row then reads them itself."""

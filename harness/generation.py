@@ -11,16 +11,19 @@ from typing import Any
 
 from harness.likelihood import loglikelihoods
 from harness.memory import attempt
-from harness.sampling import coupled_choice
+from harness.sampling import coupled_choice, greedy_choice
 from harness.slots import Prefix, Row, Slots
 from harness.stopping import Settings
 from harness.token_tree import TokenTree, packs
 
+# Share of the slots that must be free before prompts are read. On a GPU a pass over one costs as much as over many.
+FREE = {"cpu": 0.0, "cuda": 0.125}
 Given = dict[int, list[tuple[int, list[int]]]]  # prompt -> (request, its continuation), to be scored on the way
 
 
 class Writing:
-    """One group of texts. prompts: token ids by request; keys: of the noise of each, for sampling."""
+    """One group of texts. prompts: token ids by request, in the order in which they are begun; prefix: what all of
+    them start with, kept; keys: of the noise of each, for sampling."""
 
     def __init__(
         self,
@@ -34,18 +37,22 @@ class Writing:
         self.engine, self.prompts, self.prefix, self.settings, self.keys = engine, prompts, prefix, settings, keys
         self.given = {i: list(given.get(i, [])) for i in prompts}
         self.start = prefix.length if prefix else 0
-        self.waiting = sorted(prompts, key=lambda i: (len(prompts[i]), prompts[i]), reverse=True)
+        self.waiting = list(prompts)[::-1]
         self.slots = Slots(engine.model, min(engine.slots, len(prompts)), prefix)
+        self.free_share = FREE["cuda" if engine.model.device.type == "cuda" else "cpu"]
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yields (request, text) as rows end, and (request, loglikelihood) of what was given as prompts are read."""
         while self.waiting or self.slots.rows:
-            if self.waiting and self.slots.free:
+            if self.waiting and self.slots.free >= self._wanted_free():
                 yield from self._admit([self.waiting.pop() for _ in range(min(self.slots.free, len(self.waiting)))])
             else:
                 self._step()
             for row in self.slots.take_finished():
                 yield row.key, self.settings.text(row.tokens)
+
+    def _wanted_free(self) -> int:
+        return min(len(self.waiting), max(1, int(self.free_share * self.slots.size)))
 
     def _admit(self, batch: list[int]) -> Iterator[tuple[int, Any]]:
         """Reads the batch's prompts and puts each with its first token into a slot; halves what does not fit."""
@@ -100,8 +107,16 @@ class Writing:
         self.slots.append([row.key for row in rows], self._next_tokens(logits, rows), self.settings)
 
     def _next_tokens(self, logits, rows: Sequence[Row]) -> list[int]:
+        """One token a row; halves what does not fit, as the step itself is done and cannot be repeated."""
+        found = attempt(lambda: self._chosen(logits, rows), again=len(rows) > 1)
+        if found is not None:
+            return found
+        half = len(rows) // 2
+        return self._next_tokens(logits[:half], rows[:half]) + self._next_tokens(logits[half:], rows[half:])
+
+    def _chosen(self, logits, rows: Sequence[Row]) -> list[int]:
         logits = self.settings.adjusted(logits, rows)
         if not self.settings.temperature:
-            return logits.argmax(dim=-1).tolist()
+            return greedy_choice(logits)
         where = [(self.keys[row.key], len(row.tokens)) for row in rows]
         return coupled_choice(logits.float() / self.settings.temperature, where)

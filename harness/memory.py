@@ -49,7 +49,8 @@ def out_of_memory(error: BaseException) -> bool:
     """True for CUDA's and the CPU allocator's out-of-memory errors, and for Python's own MemoryError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    # the CPU's allocator; the driver's own words on CUDA and HIP; the libraries' (cuBLAS, cuDNN, cuSOLVER)
+    words = ("can't allocate memory", "error: out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 

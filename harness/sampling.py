@@ -13,8 +13,9 @@ import math
 
 import torch
 
-_BITS = 24  # of the uniform variate: exact in float32
-_HIGHEST = -math.log(-math.log1p(-(2.0 ** -(_BITS + 1))))  # the largest noise that _BITS bits can make
+_BITS = 23  # of the uniform variate: with the half that keeps it off 0 and 1 it is exact in float32
+_HIGHEST = -math.log(-math.log1p(-(2.0 ** -(_BITS + 1)))) + 1e-3  # no noise is larger, however it was rounded
+_STRIDE = 0x9E3779B97F4A7C15  # splitmix64's, from one position of a text to the next
 
 
 def noise_key(seed: int, item: object) -> int:
@@ -23,16 +24,22 @@ def noise_key(seed: int, item: object) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
+def greedy_choice(logits: torch.Tensor) -> list[int]:
+    """The likeliest token of each row of logits [rows, vocabulary]; RuntimeError as for `coupled_choice`."""
+    at = logits.argmax(dim=-1, keepdim=True)
+    _check_finite(logits.gather(1, at))
+    return at[:, 0].tolist()
+
+
 def coupled_choice(scaled: torch.Tensor, where: list[tuple[int, int]]) -> list[int]:
-    """Draws one token a row from softmax(scaled).
+    """Draws one token a row from softmax(scaled); RuntimeError where a row has no largest finite number.
 
     scaled: float [rows, vocabulary], logits over temperature; where: (noise key of the item, position) a row.
     Noise is made only for tokens that could still win: those within the reach of the highest possible noise.
     """
-    keys = torch.tensor(
-        [_mix_int(key + position * 0x9E3779B97F4A7C15) for key, position in where], device=scaled.device
-    )
+    keys = _position_keys(where, scaled.device)
     best, at = scaled.max(dim=-1)
+    _check_finite(best)
     floor = best + gumbel(keys, at) - _HIGHEST
     rows, tokens = torch.nonzero(scaled >= floor[:, None], as_tuple=True)
     noisy = torch.full_like(scaled, -math.inf)
@@ -45,6 +52,20 @@ def gumbel(keys: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     bits = _mix(keys + (tokens + 1) * _signed(0xD1B54A32D192ED03))
     uniform = (((bits >> (64 - _BITS)) & (2**_BITS - 1)).float() + 0.5) / 2**_BITS
     return -torch.log(-torch.log(uniform))
+
+
+def _check_finite(best: torch.Tensor) -> None:
+    """NaN counts as the largest number, so the best of a row shows it."""
+    if not bool(torch.isfinite(best).all()):
+        raise RuntimeError(
+            "the model's logits are not finite, so what it writes is no answer; check its weights, or run it with"
+            " --dtype=float32"
+        )
+
+
+def _position_keys(where: list[tuple[int, int]], device="cpu") -> torch.Tensor:
+    """splitmix64's output for each (state, position), int64: all rows in one call, however many they are."""
+    return _mix(torch.tensor([_signed(key + position * _STRIDE) for key, position in where], device=device))
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +82,3 @@ def _shift(x: torch.Tensor, by: int) -> torch.Tensor:
 def _signed(x: int) -> int:
     x &= 2**64 - 1
     return x - 2**64 if x >= 2**63 else x
-
-
-def _mix_int(x: int) -> int:
-    return int(_mix(torch.tensor([_signed(x)]))[0])

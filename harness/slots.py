@@ -32,13 +32,24 @@ class Prefix:
 
 @dataclass
 class Row:
-    """One text being written. key: whose it is; tokens: written so far; length: own positions in the cache."""
+    """One text being written. key: whose it is; tokens: written so far; length: own positions in the cache.
+
+    held: the different tokens of prompt and text.
+    """
 
     key: int
     length: int
     prompt: list[int]
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
+    held: set[int] = field(init=False)
+
+    def __post_init__(self):
+        self.held = {*self.prompt, *self.tokens}
+
+    def add(self, token: int) -> None:
+        self.tokens.append(token)
+        self.held.add(token)
 
 
 class Slots:
@@ -79,7 +90,7 @@ class Slots:
         rows = {row.key: row for row in self.rows}
         for key, token in zip(keys, tokens, strict=True):
             row = rows[key]
-            row.tokens.append(token)
+            row.add(token)
             row.finished = settings.finished(row.tokens)
 
     def take_finished(self) -> list[Row]:

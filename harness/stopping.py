@@ -9,6 +9,35 @@ from typing import Any
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from harness.specs import Unusable
+
+APPLIED = {"until", "max_gen_toks", "temperature", "do_sample"}
+OF_COST = {"use_cache", "pad_token_id"}  # they change no text
+PLAIN = {  # values that change nothing, beside None
+    "num_beams": 1, "num_beam_groups": 1, "repetition_penalty": 1, "encoder_repetition_penalty": 1,
+    "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0,
+    "diversity_penalty": 0, "guidance_scale": 1, "penalty_alpha": 0, "length_penalty": 1, "early_stopping": False,
+    "num_return_sequences": 1,
+}  # fmt: skip
+OF_SAMPLING = {"top_p": 1, "top_k": 0, "min_p": 0, "typical_p": 1, "epsilon_cutoff": 0, "eta_cutoff": 0}
+
+
+def check_settings(gen_kwargs: dict[str, Any], whose: str) -> None:
+    """Raises `Unusable` for a generation setting that would change the texts and that the engine does not apply.
+
+    gen_kwargs: a task's generation_kwargs; whose: how a sentence about them begins.
+    """
+    kwargs = normalize_gen_kwargs(gen_kwargs)
+    sampled = bool(kwargs.get("do_sample") and kwargs.get("temperature"))
+    plain = PLAIN | (OF_SAMPLING if sampled else {})
+    ignored = APPLIED | OF_COST | (set() if sampled else OF_SAMPLING.keys())
+    for name, value in sorted(kwargs.items()):
+        if name not in ignored and value is not None and (name not in plain or value != plain[name]):
+            raise Unusable(
+                f"{whose} asks for {name} = {value!r}, and texts are written with until, max_gen_toks and temperature"
+                " alone; take it out of the generation_kwargs in a copy of the task, or leave the benchmark out."
+            )
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -26,14 +55,9 @@ class Settings:
 
     @classmethod
     def of(cls, gen_kwargs: dict[str, Any], lm) -> Settings:
-        """From a task's generation_kwargs; settings that would silently change the sampling are refused."""
+        """From a task's generation_kwargs; `Unusable` as for `check_settings`."""
+        check_settings(gen_kwargs, "a task")
         kwargs = normalize_gen_kwargs(gen_kwargs)
-        known = {"until", "max_gen_toks", "temperature", "do_sample"}
-        extra = {k: v for k, v in kwargs.items() if k not in known and not (k == "top_p" and v == 1)}
-        if extra and kwargs.get("do_sample"):
-            raise ValueError(
-                f"generation settings {extra} are not supported; use temperature, until, max_gen_toks only"
-            )
         eos = lm.tokenizer.decode(lm.eot_token_id, skip_special_tokens=False)
         until = handle_stop_sequences(list(kwargs.get("until") or []), eos=eos)
         temperature = float(kwargs.get("temperature") or 0.0)
@@ -56,9 +80,11 @@ class Settings:
             return logits
         from transformers import RepetitionPenaltyLogitsProcessor
 
+        # each row's different tokens in one matrix; to name one of them again changes nothing
+        widest = max(len(row.held) for row in rows)
+        held = [[*row.held, *[row.prompt[0]] * (widest - len(row.held))] for row in rows]
         penalise = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)
-        held = [torch.tensor([row.prompt + row.tokens], device=logits.device) for row in rows]
-        return torch.cat([penalise(tokens, scores[None].float()) for tokens, scores in zip(held, logits, strict=True)])
+        return penalise(torch.tensor(held, device=logits.device), logits.float())
 
     def finished(self, tokens: list[int]) -> bool:
         """True at the end-of-text token, at the length limit, or once a stop string stands in the text."""

@@ -13,6 +13,8 @@ import torch
 
 from harness.attention import Segment
 
+WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
+
 
 class TokenTree:
     """The tree over the given token sequences, which must be sorted so that those with a common start are neighbours.
@@ -99,29 +101,67 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return common_length(min(sequences), max(sequences)) if sequences else 0
 
 
-def split_by_prefix(sequences: Sequence[Sequence[int]], budget: int, worth: int) -> list[tuple[int, list[int]]]:
-    """Groups sequences for reading: [(length of the prefix to read first and keep, indices of the members)].
+def families(sequences: Sequence[Sequence[int]], worth: int) -> list[tuple[int, list[int]]]:
+    """[(length of the start that the members share, indices of the members in sorted order)].
 
-    Neighbours in sorted order stay together while they share at least half of what their group shares. A group whose
-    whole tree fits into one pass of `budget` tokens, or that shares less than `worth`, keeps nothing apart (length 0).
+    Neighbours in sorted order stay together while they share at least half of what their family shares, and at least
+    `worth` tokens. A family of one shares all of itself.
     """
-    groups: list[tuple[int, list[int]]] = []
+    found: list[tuple[int, list[int]]] = []
     for i in sorted(range(len(sequences)), key=lambda i: sequences[i]):
-        if groups:
-            length, members = groups[-1]
+        if found:
+            length, members = found[-1]
             shared = common_length(sequences[members[0]][:length], sequences[i])
             if shared >= worth and 2 * shared >= length:
-                groups[-1] = (shared, [*members, i])
+                found[-1] = (shared, [*members, i])
                 continue
-        groups.append((len(sequences[i]), [i]))
+        found.append((len(sequences[i]), [i]))
+    return found
+
+
+def tree_size(length: int, members: Sequence[int], sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens of a family's tree if its members share no more than their common start of `length`."""
+    return length + sum(len(sequences[i]) - length for i in members)
+
+
+def split_by_prefix(
+    sequences: Sequence[Sequence[int]], budget: int, worth: int = WORTH_SHARING
+) -> list[tuple[int, list[int]]]:
+    """Groups sequences for scoring: [(length of the prefix to read first and keep, indices of the members)].
+
+    A family whose whole tree fits into one pass of `budget` tokens keeps nothing apart (length 0).
+    """
     kept, loose = [], []
-    for length, members in groups:
-        fresh = sum(len(sequences[i]) - length for i in members)
-        if len(members) > 1 and length + fresh > budget:
+    for length, members in families(sequences, worth):
+        if len(members) > 1 and tree_size(length, members, sequences) > budget:
             kept.append((length, members))
         else:
             loose += members
     return kept + ([(0, loose)] if loose else [])
+
+
+def split_for_writing(
+    prompts: Sequence[Sequence[int]], budget: int, slots: int, least: int, worth: int = WORTH_SHARING
+) -> list[tuple[int, list[int]]]:
+    """Groups prompts to be written one group after another: [(length of the prefix to keep, indices in good order)].
+
+    At the end of a group few rows are left in the slots. So a family (a few-shot block, one seed's draw of it) gets a
+    group of its own where it cannot be read in one pass anyway and this saves at least `least` tokens; all others stay
+    together, families side by side and else the shorter first, with what all of them share.
+    """
+    inputs = [prompt[:-1] for prompt in prompts]  # the last token is read with each row
+    kept, rest = [], []
+    for length, members in families(inputs, worth):
+        by_length = sorted(members, key=lambda i: (len(prompts[i]), prompts[i]))
+        at_once = len(prompts) <= slots and tree_size(length, members, inputs) <= budget
+        if at_once or (len(members) - 1) * length < least:
+            rest.append(by_length)
+        else:
+            kept.append((length, by_length))
+    rest.sort(key=lambda group: (len(prompts[group[-1]]), prompts[group[-1]]))
+    loose = [i for group in rest for i in group]
+    common = shared_prefix([inputs[i] for i in loose])
+    return kept + ([(common if common >= worth and len(loose) > 1 else 0, loose)] if loose else [])
 
 
 def packs(members: Sequence[int], sequences: Sequence[Sequence[int]], start: int, budget: int) -> list[list[int]]:

@@ -13,6 +13,12 @@ from harness.specs import Basket, Benchmark, Unusable
 from tests.tiny_audit import write_tasks
 
 WRITE = {"task": "tiny_write", "fewshot": None, "metric": "exact_match"}
+SETTINGS = {  # generation settings of a task's own
+    "penalty": "do_sample: false, repetition_penalty: 1.5",
+    "beams": "num_beams: 3",
+    "nucleus": "do_sample: true, temperature: 0.9, top_p: 0.95",
+    "idle": "do_sample: false, top_p: 0.95, top_k: 50, num_beams: 1, repetition_penalty: 1.0, early_stopping: null",
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +30,8 @@ def tasks(tmp_path_factory) -> str:
     add(folder, "tiny_mislabelled", "tiny_choice", doc_to_target="'none of these'")
     add(folder, "tiny_sampled", "tiny_write", generation_kwargs="{until: [], do_sample: true, temperature: 0.9}")
     add(folder, "tiny_greedy", "tiny_write", generation_kwargs="{until: [], do_sample: false, temperature: 0.9}")
+    for name, setting in SETTINGS.items():
+        add(folder, f"tiny_{name}", "tiny_write", generation_kwargs=f"{{until: [], {setting}}}")
     add(folder, "tiny_picky", "tiny_write", process_results="!function scorer.first_word")
     (folder / "scorer.py").write_text(
         "def first_word(doc, results):\n    return {'first': results[0].split()[0] == 'a'}\n"
@@ -183,6 +191,10 @@ UNUSABLE = {
         "has no metric 'elo'; name one that task tiny_choice gives: acc, choice_prob.",
     ),
     "a metric of one task alone": ({"task": "tiny_both"}, "has no metric 'acc'; name one that task tiny_exact gives"),
+    "a repetition penalty": (WRITE | {"task": "tiny_penalty"}, "task tiny_penalty asks for repetition_penalty = 1.5"),
+    "beams": (WRITE | {"task": "tiny_beams"}, "task tiny_beams asks for num_beams = 3, and texts are written with"),
+    "a nucleus": (WRITE | {"task": "tiny_nucleus"}, "task tiny_nucleus asks for top_p = 0.95"),
+    "a nucleus that a temperature wakes": (WRITE | {"task": "tiny_idle", "temperature": 0.7}, "asks for top_k = 50"),
     "a gold metric without gold": (WRITE | {"metric": "gold_prob_per_byte"}, "has no metric 'gold_prob_per_byte'"),
 }
 
@@ -191,6 +203,10 @@ UNUSABLE = {
 def test_what_a_task_cannot_give_is_said_before_any_model_runs(tasks, settings, sentence):
     with pytest.raises(Unusable, match=rf"benchmark 'b'.*{re.escape(sentence)}"):
         load(tasks, **settings)
+
+
+def test_generation_settings_that_change_no_greedy_text_are_taken(tasks):
+    assert load(tasks, **WRITE | {"task": "tiny_idle"}).temperature == 0
 
 
 def test_as_many_shots_as_there_are_exemplars_can_be_asked_for(tasks):

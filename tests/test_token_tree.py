@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harness.token_tree import TokenTree, common_length, packs, shared_prefix, split_by_prefix
+from harness.token_tree import TokenTree, common_length, packs, shared_prefix, split_by_prefix, split_for_writing
 
 
 def random_sequences(seed: int, count: int) -> list[list[int]]:
@@ -78,3 +78,41 @@ def test_every_sequence_is_in_one_group_and_one_pack():
 def test_packs_count_what_neighbours_share_once():
     sequences = [[1] * 50 + [n] for n in range(30)]
     assert len(packs(range(30), sequences, 0, budget=80)) == 1
+
+
+def blocks(*counts: int) -> list[list[int]]:
+    """Prompts behind blocks of 100 tokens each, so many behind each block, of unlike length."""
+    return [[1000 * b + n for n in range(100)] + [5, 6] * (k % 4) + [k] for b, c in enumerate(counts) for k in range(c)]
+
+
+def test_each_block_that_many_prompts_share_is_written_by_itself_and_the_others_together():
+    prompts = blocks(20, 2, 20, 1)
+    found = split_for_writing(prompts, budget=150, slots=8, least=1000)
+    assert [(length, sorted(group)) for length, group in found] == [
+        (100, [*range(20)]), (100, [*range(22, 42)]), (0, [20, 21, 42])
+    ]  # fmt: skip
+    lengths = [len(prompts[i]) for i in found[0][1]]
+    assert lengths == sorted(lengths)
+
+
+def test_what_is_read_in_one_pass_needs_no_group_of_its_own():
+    assert len(split_for_writing(blocks(9, 9), budget=110, slots=18, least=0)) == 2
+    assert len(split_for_writing(blocks(9, 9), budget=5000, slots=18, least=0)) == 1
+    assert len(split_for_writing(blocks(9, 9), budget=5000, slots=17, least=0)) == 2  # they are not read at once
+
+
+def test_families_that_stay_together_stand_side_by_side():
+    prompts = blocks(2, 3, 2)
+    [(length, order)] = split_for_writing(prompts, budget=150, slots=8, least=10**6)
+    assert length == 0
+    assert [prompts[i][0] for i in order] == [0, 0, 2000, 2000, 1000, 1000, 1000]
+
+
+@pytest.mark.parametrize("least", [0, 10, 1000])
+def test_every_prompt_is_written_in_one_group_whose_start_it_has(least):
+    prompts = [[7, *sequence] for sequence in random_sequences(6, 40)]
+    groups = split_for_writing(prompts, budget=10, slots=3, least=least, worth=2)
+    assert sorted(i for _, members in groups for i in members) == list(range(40))
+    for length, members in groups:
+        assert len({tuple(prompts[i][:length]) for i in members}) == 1
+        assert all(len(prompts[i]) > length for i in members)
