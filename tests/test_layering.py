@@ -25,10 +25,9 @@ OURS = [path for package in ORDER for path in files_of(package)]
 HARNESS = files_of("harness")
 WITHOUT_TORCH = [
     *files_of("harness/stats"),
-    *(
-        ROOT / "harness" / name
-        for name in ("compare.py", "verdict.py", "router.py", "report/numbers.py", "report/terminal.py")
-    ),
+    *files_of("harness/report"),
+    *files_of("harness/samples"),
+    *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
 ]
 
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.audit import Audit
 from harness.checkpoints import CheckedModel
-from harness.evaluate import package_versions
 from harness.fingerprint import digest_of, files_digest
-from harness.report import recommendation, rows
+from harness.judging import Judging
+from harness.report import recommendation, rows, stored
 from harness.report.mitigations import mitigation_rows
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
 
 
-def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
+def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     """Judges every benchmark of an audit and returns `verdict.json`'s content; evaluates what is not stored yet.
 
     mitigated: name -> what came of it, or an error in words. Raises `CanaryFailed` where the instrument itself is
@@ -43,9 +42,10 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "candidates": [_model(c) for c in audit.candidates],
         "basket": audit.basket.name,
         "policy": asdict(audit.policy),
-        "run": _run(audit),
-        "packages": package_versions(),
+        "run": audit.environment,
+        "packages": audit.packages,
         "code": code_digest(),
+        **audit.provenance,
         "canaries": canaries,
         "benchmarks": _benchmarks(audit, judged),
         "training_runs": _training_runs(audit, names),
@@ -56,16 +56,12 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
         "mitigations": mitigation_rows(audit, mitigated),
     }
-    return made | {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
+    made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
+    scores = stored.lines_digest(stored.score_lines(audit, mitigated, made["mitigations"]))
+    return made | {"settings": stored.settings_of(audit), "scores": scores}
 
 
-def _run(audit: Audit) -> dict[str, Any]:
-    """What the models ran on; the kind of device, as which of several equal ones differs from worker to worker."""
-    device = audit.models.device.partition(":")[0]
-    return {"device": device, "dtype": audit.models.dtype, "backend": audit.options.backend}
-
-
-def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
+def _benchmarks(audit: Judging, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
     """The rows that decide: one a benchmark and candidate, or one a benchmark for a recipe."""
     found = []
     pvalues = adjusted([v for _, v in judged], audit.policy)
@@ -77,7 +73,7 @@ def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dic
     return found
 
 
-def _training_runs(audit: Audit, names: Sequence[str]) -> list[dict[str, Any]]:
+def _training_runs(audit: Judging, names: Sequence[str]) -> list[dict[str, Any]]:
     """Each run of a recipe alone, which the decision is not about."""
     if not audit.options.recipe:
         return []
@@ -100,25 +96,19 @@ def code_digest() -> str:
     return digest_of([[str(p.relative_to(root)), files_digest([p])] for p in sorted(root.rglob("*.py"))])
 
 
-def write(document: dict[str, Any], audit: Audit) -> Path:
-    """Writes verdict.json and scores.jsonl into --out, each by an atomic rename; returns the path of verdict.json."""
+def write(document: dict[str, Any], audit: Judging, mitigated: Mapping[str, Any] = {}) -> Path:
+    """Writes verdict.json and scores.jsonl into --out, each by an atomic rename; returns the path of verdict.json.
+
+    mitigated: as for `build`.
+    """
     out = Path(audit.options.out)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "scores.jsonl", score_lines(audit))
+    _replace(out / "scores.jsonl", stored.score_lines(audit, mitigated, document["mitigations"]))
     _replace(out / "verdict.json", [json.dumps(document, indent=2, ensure_ascii=False)])
     return out / "verdict.json"
 
 
-def score_lines(audit: Audit):
-    """One JSON line per (model, benchmark, seed, item)."""
-    for side, name, seed in audit.work():
-        for item, score in audit.scores(audit.sides[side], name, seed).items():
-            row = {"model": side, "benchmark": name, "seed": seed, "item": item, "metrics": score.metrics}
-            row |= {"responses": score.responses, "prompt": score.prompt, "tokens": score.tokens}
-            yield json.dumps(row, ensure_ascii=False)
-
-
-def _replace(path: Path, lines: Sequence[str]) -> None:
+def _replace(path: Path, lines: Iterable[str]) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with scratch.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
