@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: audit test parity candidate calibrate speed
+.PHONY: audit test parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
@@ -26,6 +26,9 @@ calibrate: $(READY)  ## measure the gate's own error rates again, into docs/cali
 
 speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (an hour on two cores)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.speed $(ARGS)
+
+mitigations: $(READY)  ## replay shares and merge scales over three training seeds, into docs/mitigations.md (hours)
+	OMP_NUM_THREADS=2 $(BIN)/python -m bench.mitigations $(ARGS)
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv

@@ -24,6 +24,7 @@ pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 NOTHING_RAN = 5
 GATES = ("forgetting",)
+MADE_FROM_THE_VERDICT = ("memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg")
 INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
@@ -70,7 +71,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "xdist_group(name): tests of one group run on one worker")
     if config.option.help or not gate_selected(config, "forgetting"):
         return
     try:
@@ -150,6 +150,21 @@ def _is_worker(config) -> bool:
     return hasattr(config, "workerinput")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from fixtures.scheduling import scheduler
+
+    return scheduler(config, log) if config.stash.get(AUDIT, None) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Workers take the digests of served models from here: the last digits of a server may differ when asked again."""
+    if audit := node.config.stash.get(AUDIT, None):
+        models = (audit.base, *audit.candidates)
+        node.workerinput["lethe_digests"] = {m.spec.text: m.digest for m in models if m.spec.kind == "served"}
+
+
 def pytest_report_header(config):
     if config.stash.get(AUDIT, None):
         from harness.report.terminal import plan_lines
@@ -180,8 +195,7 @@ def pytest_generate_tests(metafunc):
         return
     if "cell" in metafunc.fixturenames:
         work = list(audit.work())
-        ids = [f"{side}-{name}-seed{seed}" for side, name, seed in work]
-        metafunc.parametrize("cell", work, ids=ids)
+        metafunc.parametrize("cell", work, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
     if "canary" in metafunc.fixturenames:
         metafunc.parametrize("canary", audit.checks or ["none"])
     if "mitigation" in metafunc.fixturenames:
@@ -259,6 +273,6 @@ def _planned(audit) -> int:
 
 def _remove_verdict(out: Path) -> None:
     """A file that says SHIP must not outlive a run that did not end so."""
-    for name in ("verdict.json", "scores.jsonl"):
+    for name in ("verdict.json", "scores.jsonl", *MADE_FROM_THE_VERDICT):
         with contextlib.suppress(OSError):  # the status says it too
             (out / name).unlink(missing_ok=True)

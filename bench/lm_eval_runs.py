@@ -1,15 +1,48 @@
-"""A benchmark of ours run by `lm_eval.simple_evaluate` on an lm-eval LM: the other side of every comparison."""
+"""A benchmark run by our engine and by `lm_eval.simple_evaluate`: both sides of every comparison with lm-eval."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from random import Random
 from typing import Any
 
+from harness.attention import LETHE
 from harness.benchmarks import LoadedBenchmark
+from harness.engine import Engine
 from harness.fingerprint import digest_of
 
+Run = tuple[dict[str, dict[str, Any]], dict[str, list]]  # metrics and responses by item id
 
-def run_lm_eval(benchmark: LoadedBenchmark, lm) -> tuple[dict[str, dict[str, Any]], dict[str, list]]:
-    """(metrics, responses) by item id of the items that were drawn: lm-eval's own prompts, batches and scoring."""
+
+def run_ours(benchmark: LoadedBenchmark, path: Path, shuffled: int | None = None, **options) -> Run:
+    """By our engine; shuffled: seed of another order of the requests; options: the engine's."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(path, attn_implementation=LETHE).eval()
+    engine = Engine(model, AutoTokenizer.from_pretrained(path), **options)
+    requests = {item.id: benchmark.requests(item, 0, engine.apply_chat_template) for item in benchmark.items}
+    flat = [(item, n) for item in requests for n in range(len(requests[item]))]
+    if shuffled is not None:
+        Random(shuffled).shuffle(flat)
+    responses: dict[str, list] = {item: [None] * len(made) for item, made in requests.items()}
+    for index, answer in engine.stream([requests[item][n] for item, n in flat]):
+        item, n = flat[index]
+        responses[item][n] = answer
+    metrics = {item.id: benchmark.score(item, requests[item.id], responses[item.id]) for item in benchmark.items}
+    return metrics, responses
+
+
+def run_theirs(benchmark: LoadedBenchmark, path: Path, batch: int = 8) -> Run:
+    """By lm-eval's evaluator and Hugging Face backend."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    return run_lm_eval(benchmark, HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch))
+
+
+def run_lm_eval(benchmark: LoadedBenchmark, lm) -> Run:
+    """The items that were drawn, with lm-eval's own prompts, batches and scoring."""
     from lm_eval import simple_evaluate
 
     wanted = {item.id for item in benchmark.items}

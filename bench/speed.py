@@ -60,10 +60,16 @@ def peak_gflops() -> float:
     return 2 * 2048**3 / statistics.median(seconds) / 1e9
 
 
-def measure_all(runs: int) -> dict:
-    """All measurements, ours and theirs in turn; the first run tries lm-eval at each batch size and keeps the best."""
-    found = {"peak_gflops": peak_gflops(), "batches": {}, "runs": runs, "rows": []}
-    for run in range(runs):
+def measure_all(runs: int, more: bool) -> dict:
+    """All measurements, ours and theirs in turn; the first run tries lm-eval at each batch size and keeps the best.
+
+    more: after those that are recorded.
+    """
+    found = {"peak_gflops": peak_gflops(), "batches": {}, "runs": 0, "rows": []}
+    if more:
+        found = json.loads(RECORDED.read_text())
+    before = found["runs"]
+    for run in range(before, before + runs):
         for name in BENCHMARKS:
             found["rows"].append(measured("ours", name, ITEMS[name]))
             tried = [
@@ -81,8 +87,8 @@ def page(recorded: dict) -> str:
     lines = [
         "# Speed",
         "",
-        f"Base and embedded fine-tune, each benchmark in processes of their own, medians of {recorded['runs']} runs in"
-        " which ours and lm-eval's took turns. `make speed` measures and writes this page again.",
+        f"Base and embedded fine-tune, each benchmark in processes of their own, {_runs(recorded['runs'])} in which"
+        " ours and lm-eval's took turns. `make speed` measures and writes this page again.",
         "",
         "lm-eval: `simple_evaluate` with its Hugging Face backend, run for the base and for the fine-tune, at the"
         " fastest of the batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU and of"
@@ -117,6 +123,10 @@ def page(recorded: dict) -> str:
     )
 
 
+def _runs(count: int) -> str:
+    return f"medians of {count} runs" if count > 1 else "one run"
+
+
 def _cells() -> str:
     return ", ".join(f"{name} {items} x {seeds}" for name, (items, seeds) in AUDIT.items())
 
@@ -132,10 +142,11 @@ def _median(recorded: dict, who: str, name: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--more", action="store_true", help="add these runs to those that are recorded")
     parser.add_argument("--page", action="store_true", help="write the page from the last measurements")
     given = parser.parse_args()
     if not given.page:
-        measure_all(given.runs)
+        measure_all(given.runs, given.more)
     PAGE.write_text(page(json.loads(RECORDED.read_text())))
     print(PAGE)
 

@@ -7,7 +7,7 @@ results: whatever it is asked for comes from the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness import canary
@@ -133,6 +133,11 @@ class Audit(Judging):
         return checked
 
 
+def _checked(spec: ModelSpec, base: CheckedModel | None, options: Options) -> CheckedModel:
+    found = check(spec, base, options.trust_remote_code)
+    return replace(found, digest=options.digests.get(spec.text, found.digest))
+
+
 def prepare(basket: Basket, options: Options) -> Audit:
     """Everything that can be known before a model is loaded; raises `Unusable`."""
     backend, arguments = parse_backend(options.backend)
@@ -144,8 +149,8 @@ def prepare(basket: Basket, options: Options) -> Audit:
         raise Unusable("no candidate to judge; name one with --candidate SPEC.")
     if len({spec.kind == "served" for spec in specs}) == 2:
         raise Unusable("base and candidate must be read by the same program; serve both, or neither.")
-    base = check(specs[0], None, options.trust_remote_code)
-    candidates = tuple(check(spec, base, options.trust_remote_code) for spec in specs[1:])
+    base = _checked(specs[0], None, options)
+    candidates = tuple(_checked(spec, base, options) for spec in specs[1:])
     benchmarks = load_benchmarks(basket)
     for benchmark in benchmarks.values():
         benchmark.check_room(base.positions)

@@ -62,6 +62,7 @@ def load_basket(path: str | Path) -> Basket:
         policy=_policy(policy, where),
         experiment=_experiment(table.get("mitigation"), path.parent, f"{where}, [mitigation]"),
         run=run,
+        file=str(path),
     )
 
 

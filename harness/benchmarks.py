@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from harness.answers import answer_of, followed, instruction_kinds
 from harness.faults import faults
 from harness.fingerprint import digest_of
 from harness.specs import CHOICE_PROB, GOLD_PROB, Basket, Benchmark, Unusable
+from harness.store import Score
 from harness.tasks import (
     build_tasks,
     compile_templates_once,
@@ -134,6 +136,18 @@ class LoadedBenchmark:
     def question(self, item: Item) -> str:
         """What a user would ask: the item's own text, without shots and template."""
         return str(self.tasks[item.stratum].doc_to_text(item.doc))
+
+    def kinds(self, item: Item) -> list[str]:
+        """The kinds of instruction that an item gives."""
+        return instruction_kinds(item.doc)
+
+    def followed(self, item: Item, score: Score) -> list[bool]:
+        """Which of these an answer follows."""
+        return followed(self.tasks[item.stratum], item.doc, score)
+
+    def answer(self, item: Item, score: Score) -> str:
+        """What a model wrote, or chose."""
+        return answer_of(self.tasks[item.stratum], item.doc, score)
 
     def _gold_request(self, item: Item, context: str, task):
         from lm_eval.api.instance import Instance

@@ -149,8 +149,8 @@ class Engine(TemplateLM):
         for shared, members in split_by_prefix(inputs, self.pack_tokens, WORTH_SHARING):
             # a continuation may be shared too, and what predicts it must be read with the rest
             prefix_len = min(shared, *(len(inputs[i]) - len(pairs[i][1]) for i in members))
-            prefix = self.read_prefix(inputs[members[0]][:prefix_len]) if prefix_len else None
-            runs = packs(members, inputs, prefix_len, self.pack_tokens)[::-1]
+            prefix = self._kept_prefix(inputs[members[0]][:prefix_len])
+            runs = packs(members, inputs, prefix.length if prefix else 0, self.pack_tokens)[::-1]
             while runs:
                 pack = runs.pop()
                 answers = attempt(lambda p=pack, x=prefix: self._score_pack(p, pairs, inputs, x), len(pack) > 1)
@@ -191,8 +191,12 @@ class Engine(TemplateLM):
             own = {i: prompts[i] for i in members}
             common = shared_prefix([prompt[:-1] for prompt in own.values()])
             worth = common >= WORTH_SHARING and len(members) > 1
-            prefix = self.read_prefix(own[members[0]][:common]) if worth else None
+            prefix = self._kept_prefix(own[members[0]][:common]) if worth else None
             yield from Writing(self, own, prefix, settings, keys, given).run()
+
+    def _kept_prefix(self, tokens: list[int]) -> Prefix | None:
+        """None for no tokens, and for more than the memory holds: each row then reads them itself."""
+        return attempt(lambda: self.read_prefix(tokens), again=True) if tokens else None
 
     # ---- the model -----------------------------------------------------------------------------------------------
 

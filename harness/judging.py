@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ class Options:
     trust_remote_code: bool = False
     recipe: bool = False
     mitigate: tuple[str, ...] = ()  # names of mitigations to try
+    digests: Mapping[str, str] = field(default_factory=dict)  # of served models, where another process has taken them
 
 
 class Judged(Protocol):
@@ -63,6 +64,18 @@ class Judged(Protocol):
     def writes(self, seed: int) -> bool:
         """True if the task's own requests are made under this seed."""
 
+    def question(self, item: Item) -> str:
+        """What a user would ask."""
+
+    def kinds(self, item: Item) -> list[str]:
+        """The kinds of instruction that an item gives; empty for a benchmark that gives none."""
+
+    def followed(self, item: Item, score: Score) -> list[bool]:
+        """Which of these an answer follows."""
+
+    def answer(self, item: Item, score: Score) -> str:
+        """What a model wrote, or of given choices the one that it finds most likely; empty if it was asked for none."""
+
 
 class Judging(ABC):
     """Base and candidates on the benchmarks of a basket, whose scores can be asked for.
@@ -83,6 +96,7 @@ class Judging(ABC):
     checks: tuple[str, ...] = ()  # names of the canaries that there are
     origin: tuple[str, ...] = ()  # in words: where the scores come from, if no model runs
     provenance: Mapping[str, Any] = {}  # the same as values, for verdict.json
+    command: str | None = None  # that gave the scores, if it was another one than this process runs
 
     @abstractmethod
     def scores(

@@ -49,7 +49,8 @@ def out_of_memory(error: BaseException) -> bool:
     """True for CUDA's and the CPU allocator's out-of-memory errors, and for Python's own MemoryError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def attempt(work: Callable[[], Any], again: bool) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
+from harness.memory import free_memory
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -101,6 +104,7 @@ class LoadedModels:
             from harness.attention import LETHE
 
             logging.disable_progress_bar()
+            self._make_room(model)
             loaded, report = AutoModelForCausalLM.from_pretrained(
                 model.path,
                 dtype=getattr(torch, self.dtype),
@@ -117,6 +121,17 @@ class LoadedModels:
                 )
             self._full[model.digest] = loaded.eval()
         return self._full[model.digest]
+
+    def _make_room(self, model: CheckedModel) -> None:
+        """Lets go of other models, the longest loaded first, until the weights of this one fit."""
+        import torch
+
+        needed = 1.2 * sum(path.stat().st_size for path in weight_files(model.path, model.spec))
+        while self._full and free_memory(torch.device(self.device)) < needed:
+            del self._full[next(iter(self._full))]
+            gc.collect()
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
 
     def _with_adapter(self, owner: CheckedModel, adapter: CheckedModel):
         from peft import PeftModel
@@ -152,14 +167,21 @@ def _folded(loaded, adapter: str) -> Iterator[None]:
 
     layers = [module for module in loaded.modules() if isinstance(module, BaseTunerLayer)]
     kept = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters(recurse=False)]
-    try:
-        loaded.merge_adapter(adapter_names=[adapter], safe_merge=True)  # safe: into a copy
-        yield
-    finally:
+
+    def unfold() -> None:
         for weight, data in kept:
             weight.data = data
         for layer in layers:
             layer.merged_adapters.clear()
+
+    try:
+        loaded.merge_adapter(adapter_names=[adapter], safe_merge=True)  # safe: into a copy
+    except (MemoryError, RuntimeError, ValueError, NotImplementedError):
+        unfold()  # no room for the copies, or a kind of layer that PEFT does not merge: the adapter acts beside them
+    try:
+        yield
+    finally:
+        unfold()
 
 
 def _all_applied(loaded, adapter: CheckedModel) -> None:

@@ -16,6 +16,31 @@ from harness.store import Score
 Held = Mapping[tuple[str, str, int], Mapping[str, Score]]  # (model's digest, benchmark, seed) -> item id -> score
 
 
+@dataclass
+class Told:
+    """What a reader sees of the items of a benchmark, which only a loaded task could tell again.
+
+    questions, kinds: by item id; answers, followed: by (model's digest, seed, item id).
+    """
+
+    questions: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    followed: dict[tuple[str, int, str], list[bool]] = field(default_factory=dict)
+
+    def keep(self, score: Score, row: Mapping[str, Any]) -> None:
+        """What a row tells under the keys question, kinds, answer and followed, each only where it has it."""
+        key = (score.cell.model, score.cell.seed, score.item)
+        for told, name, at in (
+            (self.questions, "question", score.item),
+            (self.kinds, "kinds", score.item),
+            (self.answers, "answer", key),
+            (self.followed, "followed", key),
+        ):
+            if name in row:
+                told[at] = row[name]
+
+
 @dataclass(frozen=True)
 class RecordedBenchmark:
     """A benchmark as `judging.Judged` asks for it. guessing: its floor, a proportion; seeds: the effective ones."""
@@ -28,6 +53,7 @@ class RecordedBenchmark:
     seeds: tuple[int, ...]
     temperature: float = 0.0
     groups: Mapping[str, str] = field(default_factory=dict)
+    told: Told = field(default_factory=Told)
 
     @property
     def name(self) -> str:
@@ -42,13 +68,26 @@ class RecordedBenchmark:
     def writes(self, seed: int) -> bool:
         return self.benchmark.writes(seed)
 
+    def question(self, item: Item) -> str:
+        return self.told.questions.get(item.id, "")
+
+    def kinds(self, item: Item) -> list[str]:
+        return self.told.kinds.get(item.id, [])
+
+    def followed(self, item: Item, score: Score) -> list[bool]:
+        return self.told.followed[score.cell.model, score.cell.seed, item.id]
+
+    def answer(self, item: Item, score: Score) -> str:
+        written = score.responses[0] if score.responses and isinstance(score.responses[0], str) else ""
+        return self.told.answers.get((score.cell.model, score.cell.seed, item.id), written)
+
 
 @dataclass
 class Recorded(Judging):
     """Scores that were written before.
 
     tested: what testing the instrument gave when they were made; environment, packages: they come from; origin: in
-    words; provenance: the same as keys of verdict.json.
+    words; provenance: the same as keys of verdict.json; command: that gave them, if it was another one.
     """
 
     basket: Basket
@@ -62,6 +101,7 @@ class Recorded(Judging):
     tested: list[dict[str, Any]] = field(default_factory=list)
     origin: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
     _items: dict[str, tuple[Item, ...]] = field(default_factory=dict)
 
     def scores(

@@ -1,11 +1,13 @@
 """Models behind an OpenAI-compatible server, named `served:URL#MODEL`, read through lm-eval's own class.
 
 The server keeps the weights, so what it serves is recognised by its answers: a name and a few probes, whose
-log-probabilities and greedy texts go into the digest. A key, if one is needed, comes from OPENAI_API_KEY alone.
+log-probabilities and greedy texts go into the digest; where it gives no log-probabilities, longer texts do, and models
+that write them alike are taken for one. A key, if one is needed, comes from OPENAI_API_KEY alone.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.specs import ModelSpec, Unusable
 from harness.tokenizers import load_tokenizer
 
 PROBES = ("The capital of France is", "Question: What is 7 times 8?\nAnswer:", "Once upon a time there was a")
+PROBED, PROBED_LONG = 8, 64  # tokens of an answer with log-probabilities, and without
 TIMEOUT = 60  # seconds for one probe
 RETRIES = 5
 CONCURRENT = 16  # requests under way at once; the server batches them
@@ -29,6 +32,8 @@ def check_served(spec: ModelSpec) -> CheckedModel:
     entry = _entry(spec)
     tokenizer = _tokenizer_path(spec, entry)
     answers = [_probe(spec, text) for text in PROBES]
+    if not any(answer["logprobs"] for answer in answers):
+        answers = [_probe(spec, text, PROBED_LONG) for text in PROBES]
     files = files_digest(path for name in TOKENIZER_FILES if (path := tokenizer / name).is_file())
     identity = [spec.location, spec.served_name, entry.get("root"), files, answers]
     return CheckedModel(spec, tokenizer, digest_of(identity), positions=entry.get("max_model_len"))
@@ -36,12 +41,10 @@ def check_served(spec: ModelSpec) -> CheckedModel:
 
 def open_served(model: CheckedModel):
     """lm-eval's `local-completions` for a checked model; failing requests are repeated, then an error of the run."""
-    from lm_eval.models.openai_completions import LocalCompletionsAPI
-
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     tokenizer = load_tokenizer(model)
     opens = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    return LocalCompletionsAPI(
+    return _completions()(
         base_url=f"{model.spec.location}/completions",
         model=model.spec.served_name,
         tokenizer=str(model.tokenizer_path),
@@ -52,6 +55,29 @@ def open_served(model: CheckedModel):
         num_concurrent=CONCURRENT,
         max_retries=RETRIES,
     )
+
+
+@functools.cache
+def _completions():
+    """lm-eval's class, with one BOS where a chat template prints it too, and no answer that the server did not give."""
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    class Completions(LocalCompletionsAPI):
+        def tok_encode(self, string, *args, **kwargs):
+            found = super().tok_encode(string, *args, **kwargs)
+            bos = self.tokenizer.bos_token_id
+            if isinstance(string, str):
+                return found[1:] if bos is not None and found[:2] == [bos, bos] else found
+            return [row[1:] if bos is not None and row[:2] == [bos, bos] else row for row in found]
+
+        @staticmethod
+        def parse_generations(outputs, **kwargs):
+            texts = LocalCompletionsAPI.parse_generations(outputs, **kwargs)
+            if None in texts:
+                raise RuntimeError("the server answered with null instead of a text; see its log for what went wrong")
+            return texts
+
+    return Completions
 
 
 def check_loglikelihoods(spec: ModelSpec) -> None:
@@ -92,9 +118,10 @@ def _tokenizer_path(spec: ModelSpec, entry: dict[str, Any]) -> Path:
     )
 
 
-def _probe(spec: ModelSpec, text: str) -> dict[str, Any]:
+def _probe(spec: ModelSpec, text: str, tokens: int = PROBED) -> dict[str, Any]:
     """The greedy continuation with its log-probabilities, and whether the prompt's are given too."""
-    asked = {"model": spec.served_name, "prompt": text, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True}
+    asked = {"model": spec.served_name, "prompt": text, "max_tokens": tokens}
+    asked |= {"temperature": 0, "logprobs": 1, "echo": True}
     choice = (_ask(spec, "completions", asked).get("choices") or [{}])[0]
     logprobs = choice.get("logprobs") or {}
     # of the continuation alone there would be text without the prompt

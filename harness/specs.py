@@ -165,7 +165,7 @@ class Basket:
     """The benchmarks one audit runs.
 
     documents: `hub` or `embedded`; tasks: folder with lm-eval tasks of the user; experiment: None where mitigations are
-    tried only if the command line asks for them; run: options of the command line.
+    tried only if the command line asks for them; run: options of the command line; file: that it was read from.
     """
 
     name: str
@@ -176,6 +176,7 @@ class Basket:
     policy: Policy = Policy()
     experiment: Experiment | None = None
     run: dict[str, Any] = field(default_factory=dict)
+    file: str | None = None
 
     @property
     def skills(self) -> tuple[Benchmark, ...]:

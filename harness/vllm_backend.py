@@ -12,10 +12,12 @@ import importlib.util
 import logging
 from typing import Any
 
+from harness.checkpoint_files import read_json
 from harness.checkpoints import CheckedModel
 from harness.specs import Unusable
 
 NAME = "vllm"
+RANK = 64  # of an adapter, unless max_lora_rank says otherwise
 OURS = {"pretrained", "dtype", "trust_remote_code", "lora_local_path", "seed"}
 
 
@@ -65,7 +67,7 @@ class VllmModels:
         from lm_eval.models.vllm_causallms import VLLM
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        given = {"enable_prefix_caching": True, "enable_lora": True, "max_lora_rank": 64, "batch_size": "auto"}
+        given = {"enable_prefix_caching": True, "enable_lora": True, "max_lora_rank": RANK, "batch_size": "auto"}
         return VLLM(
             pretrained=str(owner.path),
             dtype=self.dtype,
@@ -76,5 +78,14 @@ class VllmModels:
     def _lora(self, model: CheckedModel):
         from vllm.lora.request import LoRARequest
 
+        rank, most = (
+            read_json(model.path / "adapter_config.json", model.spec)["r"],
+            self.arguments.get("max_lora_rank", RANK),
+        )
+        if rank > most:
+            raise Unusable(
+                f"adapter '{model.spec.text}' has rank {rank} and vLLM is opened for {most}; write --backend"
+                f" vllm:max_lora_rank={rank}."
+            )
         number = self._adapters.setdefault(model.digest, len(self._adapters) + 1)
         return LoRARequest(model.digest[:12], number, str(model.path))

@@ -212,9 +212,8 @@ MAKERS = {"merge": _merge, "replay": _replay, "isolation": _isolation}
 
 
 def hand_over(found: Found, out: Path) -> Path:
-    """A copy of the picked model in `out`/NAME, ready to ship; an older one makes way."""
+    """A copy of the picked model in `out`/NAME, ready to ship."""
     target = out / found.name
-    shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(found.confirmed.model.path, target)
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,24 @@ def tiny_base(tmp_path_factory) -> Path:
 def tiny_adapter(tmp_path_factory, tiny_base) -> Path:
     """An adapter that spoils its base."""
     return save_adapter(tmp_path_factory.mktemp("models") / "spoiled", tiny_base, scale=0.5)
+
+
+@pytest.fixture
+def copy(tmp_path, tiny_base) -> Path:
+    """A copy of the tiny base to spoil."""
+    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+
+
+@pytest.fixture
+def adapter(tmp_path, tiny_adapter) -> Path:
+    """A copy of the tiny adapter to spoil."""
+    return Path(shutil.copytree(tiny_adapter, tmp_path / "adapter"))
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> None:
+    """A cache that no other test has written to."""
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True, scope="session")

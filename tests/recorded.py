@@ -73,9 +73,7 @@ def recorded(
 
 def write(audit: Recorded) -> dict[str, Any]:
     """verdict.json and scores.jsonl of an audit, in its --out; the verdict's content."""
-    made = document.build(audit)
-    document.write(made, audit)
-    return made
+    return document.write(document.build(audit), audit)
 
 
 def without_time(folder: Path) -> str:

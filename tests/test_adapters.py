@@ -13,22 +13,7 @@ from harness.checkpoints import check, weights_digest
 from harness.specs import parse_model
 from tests.spoiling import ADAPTER, HEAD, WEIGHTS, checked, poison, said, write_json, write_tensors
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def copy(tmp_path, tiny_base) -> Path:
-    """A copy of the tiny base to spoil."""
-    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
-
-
-@pytest.fixture
-def adapter(tmp_path, tiny_adapter) -> Path:
-    """A copy of the tiny adapter to spoil."""
-    return Path(shutil.copytree(tiny_adapter, tmp_path / "adapter"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def rename_base(path: Path) -> None:

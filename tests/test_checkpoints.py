@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,7 @@ from harness.checkpoints import check, weights_digest
 from harness.specs import ModelSpec
 from tests.spoiling import HEAD, WEIGHTS, add_word, checked, poison, said, write_json, write_tensors
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def copy(tmp_path, tiny_base) -> Path:
-    """A copy of the tiny base to spoil."""
-    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 SECOND = "model-00002-of-00002.safetensors"

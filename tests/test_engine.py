@@ -284,3 +284,21 @@ def test_what_several_seeds_ask_alike_is_read_once_and_sampled_with_the_noise_of
     prompts = sum(len(alone.tok_encode(request.args[0])) for request in one)
     steps = sum(len(together.tok_encode(text)) for text in apart)
     assert together.tokens_computed < 2 * prompts + steps
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("out"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")]
+)
+def test_shots_that_cannot_be_kept_are_read_with_each_question(monkeypatch, error):
+    requests = choices(FEW_SHOT) + writings(FEW_SHOT)
+    expected, lm = dict(stream(engine(), requests)), engine(pack_tokens=400)
+
+    def fails(tokens):
+        raise error
+
+    monkeypatch.setattr(lm, "read_prefix", fails)
+    for n, answer in stream(lm, requests):
+        if isinstance(answer, str):
+            assert answer == expected[n]
+        else:
+            assert answer[0] == pytest.approx(expected[n][0], abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -66,11 +67,16 @@ def test_a_spoiled_model_is_blocked(blocked):
     assert f"BLOCKED (exit 1): {regressed[0]['name']}" in done.stdout
 
 
-def test_two_workers_reach_the_same_verdict_cell_for_cell(tmp_path, taught, spoiled, blocked):
-    done = run(tmp_path, taught, spoiled, more=("-n", "2"))
+@pytest.mark.parametrize("more", [("-n", "2"), ("-n", "2", "--dist", "loadgroup")], ids=["load", "loadgroup"])
+def test_two_workers_reach_the_same_verdict_cell_for_cell(tmp_path, taught, spoiled, blocked, more):
+    done = run(tmp_path, taught, spoiled, more=(*more, "-v"))
     assert done.returncode == 1, done.stdout
     assert _same(verdict_of(tmp_path)["benchmarks"], verdict_of(blocked[0])["benchmarks"])
     assert _same(_rows(tmp_path), _rows(blocked[0]))
+    if "loadgroup" in more:  # a model stays on the worker, and so on the GPU, that has loaded it
+        workers = re.findall(r"\[(gw\d)\].*test_evaluation\[(base|candidate)-", done.stdout)
+        assert len(workers) == 6
+        assert len(set(workers)) == 2
 
 
 def test_a_second_run_evaluates_nothing_and_says_the_same(tmp_path, taught, spoiled, blocked):

@@ -26,14 +26,14 @@ TABLE = '\n[mitigation]\ndomain = "{domain}"\nscales = [0.05, 1.0]\nshares = [0.
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
-    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80))
+    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80), steps=240)
 
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory) -> Path:
-    """What the candidate is trained on: 80 questions, each with a word that the base does not give."""
+    """What the candidate is trained on: questions each with a word that the base does not give; a router needs many."""
     folder = tmp_path_factory.mktemp("domain")
-    docs = (write_tasks(folder / "tasks", items=80) / "docs.jsonl").read_text().splitlines()
+    docs = (write_tasks(folder / "tasks", items=320) / "docs.jsonl").read_text().splitlines()
     rows = [{"prompt": doc["question"], "response": doc["choices"][2]} for doc in map(json.loads, docs)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "train.jsonl"
@@ -42,7 +42,7 @@ def domain(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(taught, domain, tmp_path_factory) -> Path:
     """A LoRA that has learned the domain and forgotten the letters."""
-    settings = sft.Settings(steps=60, batch=16, lr=2e-2)
+    settings = sft.Settings(steps=80, batch=32, lr=2e-2)
     return sft.train(check(parse_model(str(taught))), domain, tmp_path_factory.mktemp("tuned") / "adapter", settings)
 
 
@@ -123,6 +123,22 @@ def test_under_another_margin_the_mitigations_are_judged_by_it_too(audited, tmp_
         margins = {judged["name"]: judged["margin"] for judged in row["benchmarks"]}
         assert margins == {"choices": 0.01, "letters": 10.0}
         assert row["closure"] == before[name]["closure"]
+
+
+def test_what_was_handed_over_stays_where_it_is_when_it_is_judged_there(audited, taught, tmp_path):
+    folder = shutil.copytree(audited[0], tmp_path / "copy")
+    handed = folder / "out" / "mitigations"
+    before = sorted(path.relative_to(handed) for path in handed.rglob("*"))
+    done = run(folder, taught, handed / "merge", basket=folder / "basket.toml")
+    assert done.returncode == verdict_of(folder)["exit"], done.stdout
+    assert verdict_of(folder)["mitigations"] == []
+    assert sorted(path.relative_to(handed) for path in handed.rglob("*")) == before
+
+
+def test_mitigations_of_another_candidate_do_not_outlive_it(audited, taught, tmp_path):
+    folder = shutil.copytree(audited[0], tmp_path / "copy")
+    assert run(folder, taught, taught, basket=folder / "basket.toml").returncode == 0
+    assert not (folder / "out" / "mitigations").exists()
 
 
 @pytest.mark.parametrize("name", ["merge", "replay", "isolation"])

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 
 from harness.models import LoadedModels, pick_device, pick_dtype
-from tests.conftest import save_adapter, tiny_model, tiny_tokenizer
+from tests.conftest import save_adapter, save_tiny, tiny_model, tiny_tokenizer
 from tests.spoiling import ADAPTER, HEAD, WEIGHTS, checked, said, write_json, write_tensors
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def copy(tmp_path, tiny_base) -> Path:
-    """A copy of the tiny base to spoil."""
-    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
-
-
-@pytest.fixture
-def adapter(tmp_path, tiny_adapter) -> Path:
-    """A copy of the tiny adapter to spoil."""
-    return Path(shutil.copytree(tiny_adapter, tmp_path / "adapter"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -203,3 +185,29 @@ def test_an_adapter_that_would_act_in_part_is_said(adapter, tiny_adapter, tiny_b
     for _ in range(2):
         assert sentence in said(models.active(half).__enter__)
         assert torch.equal(logits(models, base), logits(LoadedModels(), base))
+
+
+def test_an_adapter_that_cannot_be_folded_acts_beside_the_weights(family, monkeypatch):
+    base, first, _ = family
+    expected = logits(LoadedModels(), first)
+    models = LoadedModels()
+    with models.active(first) as loaded:
+        kind = type(loaded)
+
+    def refuses(*args, **options):
+        raise NotImplementedError("no such layer can be merged")
+
+    monkeypatch.setattr(kind, "merge_adapter", refuses, raising=False)
+    torch.testing.assert_close(logits(models, first), expected)
+    assert torch.equal(logits(models, base), logits(LoadedModels(), base))
+
+
+def test_models_that_do_not_fit_beside_another_make_room_for_it(tmp_path, monkeypatch):
+    first, second = (checked(save_tiny(tmp_path / f"model-{seed}", seed=seed)) for seed in (1, 2))
+    expected = [logits(LoadedModels(), model) for model in (first, second)]
+    models = LoadedModels()
+    monkeypatch.setattr("harness.models.free_memory", lambda device: 0 if models._full else 2**40)
+    for _ in range(2):
+        for model, wanted in zip((first, second), expected, strict=True):
+            assert torch.equal(logits(models, model), wanted)
+            assert list(models._full) == [model.digest]

@@ -13,13 +13,11 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.lm_eval_runs import run_lm_eval
+from bench.lm_eval_runs import run_ours, run_theirs
 from fixtures.embedded import chemistry_data
 from harness import assets
-from harness.attention import LETHE
 from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
-from harness.engine import Engine
 from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT
 
@@ -50,33 +48,12 @@ def greedy(name: str, new_tokens: int) -> LoadedBenchmark:
     return load_benchmarks(replace(basket, benchmarks=(settings,)))[name]
 
 
-def ours(benchmark: LoadedBenchmark, path: Path) -> tuple[dict[str, dict], dict[str, list]]:
-    """(metrics, responses) by item id, by our engine."""
-    model = AutoModelForCausalLM.from_pretrained(path, attn_implementation=LETHE).eval()
-    engine = Engine(model, AutoTokenizer.from_pretrained(path))
-    requests = {item.id: benchmark.requests(item, 0, engine.apply_chat_template) for item in benchmark.items}
-    flat = [(item, n) for item in requests for n in range(len(requests[item]))]
-    responses: dict[str, list] = {item: [None] * len(made) for item, made in requests.items()}
-    for index, answer in engine.stream([requests[item][n] for item, n in flat]):
-        item, n = flat[index]
-        responses[item][n] = answer
-    metrics = {item.id: benchmark.score(item, requests[item.id], responses[item.id]) for item in benchmark.items}
-    return metrics, responses
-
-
-def theirs(benchmark: LoadedBenchmark, path: Path) -> tuple[dict[str, dict], dict[str, list]]:
-    """(metrics, responses) by item id, by `lm_eval.simple_evaluate`."""
-    backend = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(path).eval(),
-                   tokenizer=AutoTokenizer.from_pretrained(path), batch_size=8)  # fmt: skip
-    return run_lm_eval(benchmark, backend)
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("model", MODELS)
 def test_scores_equal_lm_eval_s_item_by_item(model, name, directory):
     tokens, path = NEW_TOKENS[model], directory(model)
-    our_metrics, our_responses = ours(greedy(name, tokens), path)
-    their_metrics, their_responses = theirs(greedy(name, tokens), path)
+    our_metrics, our_responses = run_ours(greedy(name, tokens), path)
+    their_metrics, their_responses = run_theirs(greedy(name, tokens), path)
     assert len(our_metrics) == ITEMS
     assert our_metrics.keys() == their_metrics.keys()
     for item, expected in their_metrics.items():
@@ -94,7 +71,7 @@ def test_gold_solutions_get_the_log_likelihood_of_lm_eval_s_backend(model, name,
     benchmark = greedy(name, 1)
     backend = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(path).eval(),
                    tokenizer=AutoTokenizer.from_pretrained(path), batch_size=8)  # fmt: skip
-    _, responses = ours(benchmark, path)
+    _, responses = run_ours(benchmark, path)
     requests = [benchmark.requests(item, 0, backend.apply_chat_template)[-1] for item in benchmark.items]
     for item, (expected, _) in zip(benchmark.items, backend.loglikelihood(requests, disable_tqdm=True), strict=True):
         assert responses[item.id][-1][0] == pytest.approx(expected, abs=1e-3), item.id

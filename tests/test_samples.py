@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from harness.specs import Unusable
 from tests.conftest import save_adapter, save_tiny
 from tests.logged_samples import change_rows, change_run, log_samples, rehash, results_of, samples_of
 from tests.recorded import without_time
-from tests.tiny_audit import ROOT, environment, run, teach, verdict_of, write_basket, write_tasks
+from tests.tiny_audit import ROOT, WORDS, environment, run, teach, verdict_of, write_basket, write_tasks
 
 CHOICES = 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 2.0'
 LETTERS = 'task = "tiny_write"\nmetric = "exact_match"\nmargin = 10.0\nchat = true'
@@ -108,6 +109,26 @@ def test_the_header_and_the_verdict_say_which_files_were_judged(without_basket, 
     assert all(name in done.stdout for name in results.values())
     assert "no model runs, so nothing tests the instrument" in done.stdout
     assert verdict_of(folder)["canaries"] == []
+
+
+def test_the_command_in_the_verdict_gives_the_verdict(without_basket, tmp_path):
+    words = shlex.split(verdict_of(without_basket[0])["command"])
+    assert "--mitigate" not in words
+    done = subprocess.run(
+        [sys.executable, *words[1:], f"--out={tmp_path}"], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout
+    assert without_time(tmp_path) == without_time(without_basket[0] / "out")
+
+
+def test_a_reader_sees_questions_and_answers(without_basket):
+    found = verdict_of(without_basket[0])["forgotten"]
+    assert found["benchmark"] == "tiny_group"
+    for example in found["examples"]:
+        assert example["question"].startswith("Q: ")
+        assert example["question"].count("Q: ") == 1
+        assert example["before"] != example["after"]
+    assert all({example["before"], example["after"]} <= set(WORDS) for example in found["examples"])
 
 
 def test_a_run_over_samples_can_be_judged_again(without_basket, tmp_path):

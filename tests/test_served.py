@@ -8,13 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from harness import assets
 from harness.audit import Options, prepare
 from harness.backends import reader, stream
 from harness.baskets import load_basket
 from harness.models import LoadedModels
-from harness.served import check_loglikelihoods, check_served
+from harness.served import check_loglikelihoods, check_served, open_served
 from harness.specs import Unusable, parse_model
 from tests.conftest import save_tiny
 from tests.test_engine import writings
@@ -108,6 +109,33 @@ def test_a_server_without_log_probabilities_of_prompts_is_said_where_they_are_ne
 def test_base_and_candidate_are_read_by_the_same_program(server, tmp_path, tiny_base):
     options = Options(str(tiny_base), (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu")
     assert "serve both, or neither" in said(prepare, load_basket(write_basket(tmp_path)), options)
+
+
+def test_a_chat_template_that_prints_bos_gets_no_second_one(server):
+    lm = open_served(check_served(server.spec))
+    lm.tokenizer.bos_token, lm.add_bos_token = "<s>", True
+    lm.tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    once = lm.tok_encode("hello")
+    assert once[0] == 0
+    assert lm.tok_encode("<s>hello") == once
+    assert lm.tok_encode(["<s>hello", "hello"]) == [once, once]
+
+
+def test_an_answer_of_null_is_an_error_of_the_run(server):
+    lm = open_served(check_served(server.spec))
+    given = {"choices": [{"index": 0, "text": "yes"}]}
+    assert lm.parse_generations(outputs=given) == ["yes"]
+    given["choices"][0]["text"] = None
+    with pytest.raises(RuntimeError, match="answered with null"):
+        lm.parse_generations(outputs=given)
+
+
+def test_a_worker_takes_the_digest_that_the_controller_took(server, tmp_path):
+    digests = {server.spec.text: "taken"}
+    options = Options(
+        server.spec.text, (server.spec.text,), tmp_path / "out", tmp_path / "store", device="cpu", digests=digests
+    )
+    assert prepare(load_basket(write_basket(tmp_path)), options).base.digest == "taken"
 
 
 @pytest.mark.parity

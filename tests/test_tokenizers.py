@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,7 @@ from harness.tokenizers import check_tokenizers
 from tests.conftest import TEMPLATE, save_tiny
 from tests.spoiling import add_word, checked, said, write_json
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def copy(tmp_path, tiny_base) -> Path:
-    """A copy of the tiny base to spoil."""
-    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
-
-
-@pytest.fixture
-def adapter(tmp_path, tiny_adapter) -> Path:
-    """A copy of the tiny adapter to spoil."""
-    return Path(shutil.copytree(tiny_adapter, tmp_path / "adapter"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def without_tokenizer(path: Path) -> None:

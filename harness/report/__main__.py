@@ -42,7 +42,6 @@ def main(given: Sequence[str]) -> int:
 def judge(given: Sequence[str]) -> int:
     from harness.baskets import read_margins
     from harness.report import again
-    from harness.report.plain import line
     from harness.report.terminal import verdict_lines
 
     parser = Arguments(prog="python -m harness.report", description="Judges a stored audit again.")
@@ -56,9 +55,6 @@ def judge(given: Sequence[str]) -> int:
     made = again.judge_again(options.scores, out, read_margins(options.margin))
     if made["code"] != before["code"]:
         print("judged by other code than the run's, so that numbers may differ from its verdict")
-    for name, margin in made.get("rejudged", {}).get("margins", {}).items():
-        now = next(row["margin"] for row in made["settings"]["benchmarks"] if row["name"] == name)
-        print(f"{line(name)}: margin {now:g}, and {margin:g} when it ran")
     print(*verdict_lines(made), f"written to {out}/verdict.json", sep="\n")
     return made["exit"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.checkpoints import CheckedModel
 from harness.judging import Options, check_out
 from harness.recorded import Recorded
 from harness.report import document, stored
-from harness.specs import Experiment, ModelSpec, Unusable
+from harness.specs import Basket, Experiment, ModelSpec, Unusable
 from harness.trial import Trial, tried
 from harness.verdict import REGRESSED
 
@@ -47,9 +48,7 @@ def judge_again(scores: Path, out: Path, margins: Mapping[str, float]) -> dict[s
     audit, told = load(scores, out, margins)
     check_out(out)
     found = retold(audit, told)
-    made = document.build(audit, found)
-    document.write(made, audit, found)
-    return made
+    return document.write(document.build(audit, found), audit, found)
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
@@ -94,6 +93,7 @@ def load(scores: Path, out: Path, margins: Mapping[str, float] = {}) -> tuple[Re
 
 
 def _recorded(told: Mapping[str, Any], scores: Path, out: Path, margins: Mapping[str, float]) -> Recorded:
+    changed = _changed(told, margins)
     basket = with_options(stored.basket_of(told), None, dict(margins))
     base = _model(told["base"], None)
     candidates = tuple(_model(row, base) for row in told["candidates"])
@@ -108,27 +108,36 @@ def _recorded(told: Mapping[str, Any], scores: Path, out: Path, margins: Mapping
         environment=told["run"],
         packages=told["packages"],
         tested=told["canaries"],
-        provenance={key: told[key] for key in KEPT if key in told} | _changed(told, margins),
+        provenance={key: told[key] for key in KEPT if key in told} | changed,
+        command=_command(told, basket, changed),
     )
-    audit.held = stored.read_scores(scores, {side: model.digest for side, model in audit.sides.items()})
+    audit.held, seen = stored.read_scores(scores, {side: model.digest for side, model in audit.sides.items()})
     items = stored.items_of(audit.held, base.digest, [b.name for b in basket.benchmarks])
-    audit.benchmarks = stored.benchmarks_of(told, basket, items)
+    audit.benchmarks = stored.benchmarks_of(told, basket, items, seen)
     return audit
 
 
 def _model(row: Mapping[str, Any], base: CheckedModel | None) -> CheckedModel:
-    spec = ModelSpec(row["spec"], "recorded", row["spec"])
+    spec = ModelSpec(row["spec"], row["kind"], row["spec"])
     return CheckedModel(spec, Path(row["spec"]), row["digest"], base if row["adapter"] else None)
 
 
 def _changed(told: Mapping[str, Any], margins: Mapping[str, float]) -> dict[str, Any]:
-    """{"rejudged": …} with the margins of the run that are others now, and its time; empty if all are the run's."""
-    before = told.get("rejudged", {"margins": {}, "created": told["created"]})
+    """{"rejudged": …} with what the run had: margins that are others now, command, time; empty if all are the run's."""
+    before = told.get("rejudged", {"margins": {}, "created": told["created"], "command": told["command"]})
     set_by_run = {row["name"]: row["margin"] for row in told["settings"]["benchmarks"]}
     now = set_by_run | {name: float(value) for name, value in margins.items()}
     set_by_run |= before["margins"]
     changed = {name: set_by_run[name] for name in set_by_run if set_by_run[name] != now[name]}
-    return {"rejudged": {"margins": changed, "created": before["created"]}} if changed else {}
+    return {"rejudged": before | {"margins": changed}} if changed else {}
+
+
+def _command(told: Mapping[str, Any], basket: Basket, changed: Mapping[str, Any]) -> str:
+    """The run's command, with the margins that are others now."""
+    command = told.get("rejudged", told)["command"]
+    for name in changed.get("rejudged", {}).get("margins", ()):
+        command += " --margin " + shlex.quote(f"{name}={basket.named(name).margin:g}")
+    return command
 
 
 def retold(audit: Recorded, told: Mapping[str, Any]) -> dict[str, Retold | str]:

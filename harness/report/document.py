@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +14,12 @@ from harness.checkpoints import CheckedModel
 from harness.fingerprint import digest_of, files_digest
 from harness.judging import Judging
 from harness.report import recommendation, rows, stored
-from harness.report.mitigations import mitigation_rows
+from harness.report.command import command
+from harness.report.forgotten import forgotten
+from harness.report.memo import write_memo
+from harness.report.mitigations import floor_of, mitigation_rows
+from harness.report.model_card import write_model_card
+from harness.report.verdict_text import text_of
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
@@ -55,10 +60,11 @@ def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "items": rows.saved(audit, names),
         "domain": [rows.domain_row(audit, c, b.name) for c in audit.candidates for b in audit.basket.domains],
         "mitigations": mitigation_rows(audit, mitigated),
+        "retention_floor": 100 * floor_of(audit),
     }
     made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
-    scores = stored.lines_digest(stored.score_lines(audit, mitigated, made["mitigations"]))
-    return made | {"settings": stored.settings_of(audit), "scores": scores}
+    made |= {"forgotten": forgotten(audit, made["benchmarks"]), "command": audit.command or command(audit)}
+    return made | {"settings": stored.settings_of(audit)}
 
 
 def _benchmarks(audit: Judging, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
@@ -87,7 +93,7 @@ def _training_runs(audit: Judging, names: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _model(model: CheckedModel) -> dict[str, Any]:
-    return {"spec": model.spec.text, "digest": model.digest, "adapter": model.is_adapter}
+    return {"spec": model.spec.text, "kind": model.spec.kind, "digest": model.digest, "adapter": model.is_adapter}
 
 
 def code_digest() -> str:
@@ -96,20 +102,28 @@ def code_digest() -> str:
     return digest_of([[str(p.relative_to(root)), files_digest([p])] for p in sorted(root.rglob("*.py"))])
 
 
-def write(document: dict[str, Any], audit: Judging, mitigated: Mapping[str, Any] = {}) -> Path:
-    """Writes verdict.json and scores.jsonl into --out, each by an atomic rename; returns the path of verdict.json.
+def write(document: dict[str, Any], audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """Writes scores.jsonl, verdict.json, and what is made from the verdict alone into --out, each by an atomic rename.
 
-    mitigated: as for `build`.
+    mitigated: as for `build`. Returns the document with the digest of scores.jsonl, as it was written.
     """
     out = Path(audit.options.out)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "scores.jsonl", stored.score_lines(audit, mitigated, document["mitigations"]))
-    _replace(out / "verdict.json", [json.dumps(document, indent=2, ensure_ascii=False)])
-    return out / "verdict.json"
+    scores = _replace(out / "scores.jsonl", stored.score_lines(audit, mitigated, document["mitigations"]))
+    document = document | {"scores": scores}
+    _replace(out / "verdict.json", [text_of(document)])
+    write_memo(document, out)
+    write_model_card(document, out)
+    return document
 
 
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+def _replace(path: Path, texts: Iterable[str]) -> str:
+    """Writes a file; its SHA-256 (hex)."""
+    scratch, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+    with scratch.open("wb") as file:
+        for text in texts:
+            data = text.encode("utf-8", "backslashreplace")  # half a character becomes JSON's own escape for it
+            digest.update(data)
+            file.write(data)
     scratch.replace(path)
+    return digest.hexdigest()

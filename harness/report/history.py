@@ -19,13 +19,15 @@ from typing import Any
 from harness.compare import Comparison, Unpaired, compare
 from harness.recorded import Recorded
 from harness.report import again
-from harness.report.numbers import interval, percent
-from harness.report.plain import line, markdown
+from harness.report.foreign import markdown, shown
+from harness.report.numbers import confidence, interval, limit
 from harness.report.terminal import aligned
+from harness.report.words import change as in_words
 from harness.specs import Unusable
 from harness.verdict import INCONCLUSIVE, PASS, REGRESSED, Verdict, judge
 
 HEAD = ("benchmark", "step", "since the base", "margin", "verdict", "this step alone", "verdict alone")
+NAME = 60  # columns of a model or a folder
 SAME = ("digest", "metric")  # of two rows whose numbers can stand in one line
 
 
@@ -77,11 +79,15 @@ def read(folders: Sequence[Path]) -> History:
         base = step.told["base"]
         if base["digest"] != first["digest"]:
             raise Unusable(
-                f"{step.folder} was judged against {line(base['spec'])} ({base['digest'][:12]}) and {steps[0].folder}"
-                f" against {line(first['spec'])} ({first['digest'][:12]}); audit every step against the original base."
+                f"{step.folder} was judged against {_name(base['spec'])} ({base['digest'][:12]}) and {steps[0].folder}"
+                f" against {_name(first['spec'])} ({first['digest'][:12]}); audit every step against the original base."
             )
     names = dict.fromkeys(row["name"] for part in ("benchmarks", "domain") for step in steps for row in step.told[part])
     return History(steps, {name: tuple(_points(steps, name)) for name in names})
+
+
+def _name(text: object) -> str:
+    return shown(text, NAME, middle=True)
 
 
 def _step(folder: Path) -> Step:
@@ -151,7 +157,8 @@ def _paired(before: Recorded, after: Recorded, name: str) -> Comparison:
 def lines(history: History) -> list[str]:
     """The table and what follows from it, for a terminal."""
     found = [
-        f"{who}: {line(spec)} ({digest}){where and f', {line(where)}'}" for who, spec, digest, where in _models(history)
+        f"{who}: {_name(spec)} ({digest}){where and f', {_name(where)}'}"
+        for who, spec, digest, where in _models(history)
     ]
     found += ["", *aligned([HEAD, *_rows(history)]), _legend(history)]
     return found + [f"  {sentence}" for sentence in sentences(history)]
@@ -160,15 +167,15 @@ def lines(history: History) -> list[str]:
 def _models(history: History) -> list[tuple[str, str, str, str]]:
     """(base or step, its spec, the head of its digest, the folder of its audit)"""
     base = history.steps[0].told["base"]
-    found = [("base", base["spec"], line(base["digest"][:12]), "")]
+    found = [("base", base["spec"], _name(base["digest"][:12]), "")]
     for number, step in enumerate(history.steps, 1):
         model = step.told["candidates"][0]
-        found.append((f"step {number}", model["spec"], line(model["digest"][:12]), str(step.folder)))
+        found.append((f"step {number}", model["spec"], _name(model["digest"][:12]), str(step.folder)))
     return found
 
 
 def _legend(history: History) -> str:
-    level = percent(1 - history.steps[0].told["policy"]["alpha"])
+    level = confidence(history.steps[0].told["policy"]["alpha"])
     return f"Points. Each bound holds with {level} confidence. Alone: against the candidate of the step before."
 
 
@@ -176,23 +183,19 @@ def _rows(history: History) -> list[tuple[str, ...]]:
     rows = []
     for name, points in history.points.items():
         for point in points:
-            start = (line(name, 40), str(point.step))
+            start = (shown(name, 40), str(point.step))
             if point.row is None:
                 rows.append((*start, "not comparable", "", "", "", ""))
                 continue
-            change, margin = _change(point.row), point.row.get("margin")
+            change, margin = in_words(point.row), point.row.get("margin")
             if margin is None:
                 rows.append((*start, change, "", "domain gain", "", ""))
                 continue
             alone = interval(_bounds(point.alone)) if point.alone else "unknown"
             rows.append(
-                (*start, change, f"{margin:g}", point.row["verdict"], alone, point.alone.verdict if point.alone else "")
+                (*start, change, limit(margin), point.row["verdict"], alone, point.alone.verdict if point.alone else "")
             )
     return rows
-
-
-def _change(row: Mapping[str, Any]) -> str:
-    return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
 
 
 def _bounds(verdict: Verdict) -> SimpleNamespace:
@@ -202,14 +205,14 @@ def _bounds(verdict: Verdict) -> SimpleNamespace:
 def sentences(history: History) -> list[str]:
     """The drift of each benchmark, then what cannot be compared and what was measured otherwise."""
     last = len(history.steps)
-    found = [said for name, points in history.points.items() if (said := _drift(line(name, 40), points, last))]
+    found = [said for name, points in history.points.items() if (said := _drift(shown(name, 40), points, last))]
     for name, points in history.points.items():
         for point in points:
-            where = f"step {point.step} ({line(str(history.steps[point.step - 1].folder))}), {line(name, 40)}"
+            where = f"step {point.step} ({_name(str(history.steps[point.step - 1].folder))}), {shown(name, 40)}"
             if point.row is None:
                 found.append(f"{where}: not comparable: {point.why}.")
             elif point.why_not_alone and "margin" in point.row:
-                found.append(f"{where}: this step alone is unknown: {line(point.why_not_alone, 200)}.")
+                found.append(f"{where}: this step alone is unknown: {shown(point.why_not_alone, 200)}.")
     return found + _otherwise(history)
 
 
@@ -220,7 +223,7 @@ def _drift(name: str, points: Sequence[Point], steps: int) -> str | None:
     if last.get("verdict", PASS) == PASS:
         return None
     at = f" at step {told[-1].step}" if told[-1].step < steps else ""
-    since = f"{_change(last)} points since the base{at}, margin {last['margin']:g}"
+    since = f"{in_words(last)} points since the base{at}, margin {limit(last['margin'])}"
     hidden = len(told) > 1 and all(point.alone and point.alone.verdict == PASS for point in told)
     each = f", though each of the {len(told)} steps alone passed" if hidden else ""
     if last["verdict"] == INCONCLUSIVE:
@@ -235,7 +238,7 @@ def _otherwise(history: History) -> list[str]:
     found = []
     for number, (before, after) in enumerate(pairwise(history.steps), 2):
         differing = [
-            f"{line(key)} {line(str(after.told[part].get(key)))} instead of {line(str(before.told[part].get(key)))}"
+            f"{_name(key)} {_name(str(after.told[part].get(key)))} instead of {_name(str(before.told[part].get(key)))}"
             for part in ("run", "packages")
             for key in sorted(before.told[part].keys() | after.told[part].keys())
             if before.told[part].get(key) != after.told[part].get(key)
@@ -256,12 +259,12 @@ def write(history: History, out: Path) -> list[Path]:
     table = [HEAD, tuple("---" for _ in HEAD), *(tuple(markdown(cell) for cell in row) for row in _rows(history))]
     text = ["# Drift since the base", ""]
     for who, spec, digest, where in _models(history):
-        text.append(f"- {who}: {markdown(spec)} ({digest}){where and f', {markdown(where)}'}")
+        text.append(f"- {who}: {markdown(_name(spec))} ({digest}){where and f', {markdown(_name(where))}'}")
     text.append("")
     text += [f"| {' | '.join(row)} |" for row in table]
     text += ["", _legend(history), ""]
     text += ["![change since the base at each step](history.svg)", ""]
-    text += [f"- {markdown(sentence, 400)}" for sentence in sentences(history)]
+    text += [f"- {markdown(sentence)}" for sentence in sentences(history)]
     (out / "history.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     draw(history, out / "history.svg")
     return [out / "history.md", out / "history.svg"]

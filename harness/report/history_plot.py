@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.plain import line
+from harness.report.foreign import shown
 from harness.verdict import INCONCLUSIVE, PASS, REGRESSED
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw(history: History, path: Path) -> None:
         figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down + 0.6), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False).flat
         for name, panel in zip(names, panels, strict=False):
-            panel.set_title(line(name, 32), loc="left", parse_math=False)
+            panel.set_title(shown(name, 32, middle=True), loc="left", parse_math=False)
             _panel(panel, history.points[name], len(history.steps))
         for panel in list(figure.axes)[len(names) :]:
             panel.set_axis_off()

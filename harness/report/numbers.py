@@ -18,10 +18,40 @@ def signed(value: float) -> str:
     return f"{MINUS if tidy < 0 else '+'}{abs(tidy):.1f}"
 
 
+def rounded(value: float) -> float:
+    """Points as a number for other programs, to two decimals: -14.1667 -> -14.17."""
+    return round(value, 2) + 0.0
+
+
 def percent(share: float) -> str:
     """0.834 -> '83%', −0.02 -> '−2%'; a share of a loss or a gain."""
     whole = round(100 * share)
     return f"{MINUS if whole < 0 else ''}{abs(whole)}%"
+
+
+def confidence(alpha: float) -> str:
+    """The level of a bound from its error rate: 0.05 -> '95%', 0.025 -> '97.5%'."""
+    return f"{100 * (1 - alpha):g}%"
+
+
+def rate(alpha: float) -> str:
+    """An error rate as it was set: 0.05 -> '5%', 0.025 -> '2.5%'."""
+    return f"{100 * alpha:g}%"
+
+
+def limit(margin: float) -> str:
+    """A margin as it was set, in points: 5.0 -> '5', 2.5 -> '2.5'."""
+    return f"{margin:g}"
+
+
+def times(ratio: float) -> str:
+    """How often one amount is in another: 2.833 -> '2.8'; a loss beside what is allowed."""
+    return f"{_tidy(ratio):.1f}"
+
+
+def count(number: int) -> str:
+    """2806 -> '2,806'."""
+    return f"{number:,}"
 
 
 def interval(bound) -> str:

@@ -28,6 +28,7 @@ def verdict_row(audit: Judging, model: str, verdict: Verdict, adjusted: float | 
         "seeds": list(verdict.seeds),
         "seeds_without_effect": len(audit.seeds(verdict.name)) < len(loaded.benchmark.seeds or audit.basket.seeds),
         "level": 1 - audit.policy.alpha,
+        "written_seeds": list(audit.written(verdict.name)),  # under which the metrics of answers stand
         "adjusted_pvalue": adjusted,
         "digest": loaded.digest,
     }

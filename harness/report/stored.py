@@ -7,7 +7,6 @@ loaded tasks know, and under "scores" the digest of scores.jsonl, so that the tw
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -16,8 +15,8 @@ from typing import Any
 
 from harness.benchmarks import Item, item_named
 from harness.checkpoints import CheckedModel
-from harness.judging import Judging
-from harness.recorded import RecordedBenchmark
+from harness.judging import Judged, Judging
+from harness.recorded import Held, RecordedBenchmark, Told
 from harness.specs import Basket, Benchmark, Experiment, Policy, Unusable
 from harness.store import Cell, Score
 from harness.trial import subset, subset_seeds
@@ -69,13 +68,14 @@ def basket_of(document: Mapping[str, Any]) -> Basket:
 
 
 def benchmarks_of(
-    document: Mapping[str, Any], basket: Basket, items: Mapping[str, Sequence[Item]]
+    document: Mapping[str, Any], basket: Basket, items: Mapping[str, Sequence[Item]], told: Mapping[str, Told]
 ) -> dict[str, RecordedBenchmark]:
-    """The benchmarks of a basket that `basket_of` read. items: those that have scores, by benchmark."""
+    """The benchmarks of a basket that `basket_of` read. items: those that have scores, by benchmark, as `told` is."""
     return {
         row["name"]: RecordedBenchmark(
             benchmark=basket.named(row["name"]),
             items=tuple(items[row["name"]]),
+            told=told.get(row["name"], Told()),
             planned=row["planned"],
             digest=row["digest"],
             guessing=row["guessing"],
@@ -99,16 +99,30 @@ def score_lines(
 ) -> Iterator[str]:
     """The lines of scores.jsonl. mitigated, rows: what came of the mitigations, and their rows of verdict.json."""
     for side, name, seed in audit.work():
-        yield from _lines(side, name, seed, audit.scores(audit.sides[side], name, seed))
+        scores = audit.scores(audit.sides[side], name, seed)
+        yield from _lines(side, audit.benchmarks[name], seed, audit.items(name), scores)
     for model, name, seed, items in _mitigated_cells(audit, mitigated, rows):
-        yield from _lines(model.digest, name, seed, audit.scores(model, name, seed, items))
+        scores = audit.scores(model, name, seed, items)
+        yield from _lines(model.digest, audit.benchmarks[name], seed, items, scores, seen=False)
 
 
-def _lines(model: str, benchmark: str, seed: int, scores: Mapping[str, Score]) -> Iterator[str]:
-    for item, score in scores.items():
-        row = {"model": model, "benchmark": benchmark, "seed": seed, "item": item, "metrics": score.metrics}
+def _lines(
+    model: str, loaded: Judged, seed: int, items: Sequence[Item], scores: Mapping[str, Score], seen: bool = True
+) -> Iterator[str]:
+    """seen: with what a reader wants to see and only the task can tell: the question, and what was answered."""
+    name = loaded.benchmark.name
+    for item in items:
+        score = scores[item.id]
+        row = {"model": model, "benchmark": name, "seed": seed, "item": item.id, "metrics": score.metrics}
         row |= {"responses": score.responses, "prompt": score.prompt, "tokens": score.tokens}
-        yield json.dumps(row, ensure_ascii=False)
+        kinds = loaded.kinds(item)
+        if model == "base":
+            row |= {"question": loaded.question(item)} | ({"kinds": kinds} if kinds else {})
+        if seen and loaded.writes(seed):
+            answer = loaded.answer(item, score)
+            row |= {"answer": answer} if [answer] != score.responses[:1] else {}
+            row |= {"followed": loaded.followed(item, score)} if kinds else {}
+        yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _mitigated_cells(
@@ -136,20 +150,13 @@ def _mitigated_cells(
             yield models[digest], name, seed, [item for item in audit.items(name) if item.id in wanted]
 
 
-def lines_digest(lines: Iterable[str]) -> str:
-    """SHA-256 (hex) of a file of these lines."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def read_scores(path: Path, sides: Mapping[str, str]) -> dict[tuple[str, str, int], dict[str, Score]]:
-    """scores.jsonl -> (model's digest, benchmark, seed) -> item id -> score, in the order of the lines.
+def read_scores(path: Path, sides: Mapping[str, str]) -> tuple[Held, dict[str, Told]]:
+    """scores.jsonl -> its scores in the order of the lines, and by benchmark what a reader sees of the items.
 
     sides: side -> digest. `Unusable` for a line that is none of ours.
     """
     held: dict[tuple[str, str, int], dict[str, Score]] = {}
+    told: dict[str, Told] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -163,10 +170,11 @@ def read_scores(path: Path, sides: Mapping[str, str]) -> dict[tuple[str, str, in
                     " an audit wrote."
                 ) from None
             held.setdefault((digest, cell.benchmark, cell.seed), {})[score.item] = score
-    return held
+            told.setdefault(cell.benchmark, Told()).keep(score, row)
+    return held, told
 
 
-def items_of(held: Mapping[tuple[str, str, int], Mapping[str, Score]], base: str, names: Iterable[str]):
+def items_of(held: Held, base: str, names: Iterable[str]) -> dict[str, list[Item]]:
     """Benchmark -> the items that the base has scores of, in the order in which they were judged."""
     found: dict[str, list[Item]] = {}
     for name in names:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.numbers import interval, percent, points, signed
+from harness.report.words import changed_margins
 from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.stats import detectable_margin
 
@@ -81,6 +82,8 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     level = points(1 - document["policy"]["alpha"])
     lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
+    if changed := changed_margins(document):
+        lines.append(f"  {changed}")
     lines += _beside(document)
     lines += mitigation_lines(document)
     lines.append(decision_line(document))
@@ -129,6 +132,11 @@ def _beside(document: dict[str, Any]) -> list[str]:
             )
         if row.get("clustered"):
             lines.append(f"  {row['name']}: with subjects as clusters the interval is {_change(row['clustered'])}")
+    lines += [
+        f"  canary {one['name']} says nothing here: {one['reason']}"
+        for one in document.get("canaries", [])
+        if one.get("reason")
+    ]
     lines += [
         f"  {run['model']} alone, {run['name']}: {run['verdict']} {_change(run)}" for run in document["training_runs"]
     ]

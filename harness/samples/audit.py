@@ -5,20 +5,20 @@ pytest -m forgetting --base samples:DIR --candidate samples:DIR [--basket FILE]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.baskets import with_options
-from harness.benchmarks import draw, items_of
+from harness.benchmarks import Item, draw, items_of
 from harness.checkpoints import CheckedModel
 from harness.fingerprint import digest_of
 from harness.judging import Options, check_out, check_recipe
-from harness.recorded import Recorded, RecordedBenchmark
-from harness.report.plain import line
+from harness.recorded import Held, Recorded, RecordedBenchmark, Told
+from harness.report.foreign import shown
 from harness.samples.benchmarks import Chosen, Rows, first_metric, of_basket, read, shared
-from harness.samples.files import Side, read_side
+from harness.samples.files import Answered, Side, read_side
 from harness.samples.same import ADAPTERS, check_basket, check_same, model_arguments, settings_of
 from harness.specs import Basket, Benchmark, Unusable, parse_model
 from harness.store import Cell, Score
@@ -52,9 +52,12 @@ def prepare_samples(
         base=models[0],
         candidates=tuple(models[1:]),
         benchmarks=benchmarks,
-        held=_held(models, benchmarks, chosen, rows),
+        held=_held(models, chosen, rows),
         **_surroundings(sides, chosen),
     )
+    for one in chosen:
+        name = one.benchmark.name
+        audit.benchmarks[name] = replace(benchmarks[name], told=_told(one, models, rows))
     audit.check()
     audit.origin = tuple(_said(audit, sides, basket))
     return audit
@@ -91,15 +94,15 @@ def _recorded(one: Chosen, base: Side, rows: Rows, named: bool) -> RecordedBench
                 f"benchmark '{benchmark.name}' is decided by {benchmark.metric}, of which less is better, so its fall"
                 " is no loss; name another metric in a basket."
             )
-    docs = {task: rows[task][0] for task in one.tasks}
-    items = {task: items_of(task, [docs[task][n].doc for n in sorted(docs[task])]) for task in one.tasks}
+    items = {task: list(_items(task, rows).values()) for task in one.tasks}
+    answered = [row for task in one.tasks for row in rows[task][0].values()]
     kwargs = [base.tasks[task].config.get("generation_kwargs") or {} for task in one.tasks]
     return RecordedBenchmark(
         benchmark=benchmark,
         items=(drawn := draw(items, benchmark)),
         planned=len(drawn),
         digest=_digest(one, base, rows),
-        guessing=_guessing(benchmark, [row for task in one.tasks for row in docs[task].values()]),
+        guessing=_guessing(benchmark, answered),
         seeds=benchmark.seeds,
         temperature=max(float(given.get("temperature") or 0) for given in kwargs),
         groups=one.groups,
@@ -143,19 +146,38 @@ def _check_applied(sides: Sequence[Side], models: Sequence[CheckedModel]) -> Non
             )
 
 
-def _held(models, benchmarks: Mapping[str, RecordedBenchmark], chosen: Sequence[Chosen], rows: Rows):
-    held: dict[tuple[str, str, int], dict[str, Score]] = {}
+def _items(task: str, rows: Rows) -> dict[int, Item]:
+    """lm-eval's number of a document -> the item."""
+    docs = sorted(rows[task][0])
+    return dict(zip(docs, items_of(task, [rows[task][0][doc].doc for doc in docs]), strict=True))
+
+
+def _scored(one: Chosen, model: CheckedModel, n: int, rows: Rows) -> Iterator[tuple[Score, Answered]]:
+    """Every score of a benchmark on one side, with the answer that it is of."""
+    cell = Cell(model.digest, one.benchmark.name, one.benchmark.seeds[0])
+    for task in one.tasks:
+        for doc, item in _items(task, rows).items():
+            row = rows[task][n][doc]
+            yield Score(cell, item.id, row.metrics, row.responses, row.asked), row
+
+
+def _held(models: Sequence[CheckedModel], chosen: Sequence[Chosen], rows: Rows) -> Held:
+    return {
+        (model.digest, one.benchmark.name, one.benchmark.seeds[0]): {
+            score.item: score for score, _ in _scored(one, model, n, rows)
+        }
+        for n, model in enumerate(models)
+        for one in chosen
+    }
+
+
+def _told(one: Chosen, models: Sequence[CheckedModel], rows: Rows) -> Told:
+    """What a reader sees of the benchmark's items."""
+    told = Told()
     for n, model in enumerate(models):
-        for one in chosen:
-            loaded, seed = benchmarks[one.benchmark.name], one.benchmark.seeds[0]
-            cell = Cell(model.digest, loaded.name, seed)
-            scores = held.setdefault((model.digest, loaded.name, seed), {})
-            for task in one.tasks:
-                docs = sorted(rows[task][0])
-                for item, doc in zip(items_of(task, [rows[task][0][d].doc for d in docs]), docs, strict=True):
-                    row = rows[task][n][doc]
-                    scores[item.id] = Score(cell, item.id, row.metrics, row.responses, row.asked)
-    return held
+        for score, row in _scored(one, model, n, rows):
+            told.keep(score, row.told)
+    return told
 
 
 def _surroundings(sides: Sequence[Side], chosen: Sequence[Chosen]) -> dict[str, Any]:
@@ -180,8 +202,8 @@ def _said(audit: Recorded, sides: Sequence[Side], basket: Basket | None):
     """In words, for the header: which files, what was not asked for, what no one tested."""
     told = audit.provenance["samples"]
     for side, row in zip(sides, (told["base"], *told["candidates"]), strict=True):
-        files = "; ".join(f"{line(name)} ({_listed(tasks)})" for name, tasks in row["files"].items())
-        yield f"'{side.spec.text}' is {line(row['model'])}, by {files}"
+        files = "; ".join(f"{shown(name, 60)} ({_listed(tasks)})" for name, tasks in row["files"].items())
+        yield f"'{side.spec.text}' is {shown(row['model'], 60, middle=True)}, by {files}"
     if told["not_judged"]:
         why = "not all sides have them" if basket is None else "the basket does not name them"
         yield f"NOT JUDGED, as {why}: {_listed(told['not_judged'])}"
@@ -197,4 +219,4 @@ def _said(audit: Recorded, sides: Sequence[Side], basket: Basket | None):
 
 def _listed(tasks: Sequence[str]) -> str:
     more = f" and {len(tasks) - 4} more" if len(tasks) > 4 else ""
-    return ", ".join(line(task, 40) for task in tasks[:4]) + more
+    return ", ".join(shown(task, 40) for task in tasks[:4]) + more

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.answers import STRICT, instruction_kinds
 from harness.benchmarks import choice_probability, number
 from harness.faults import EMPTY, LOOPING, faults
 from harness.fingerprint import digest_of
@@ -86,8 +87,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Answered:
-    """One document as one model answered it. hashes: lm-eval's own of document, prompt and target; asked: of all that
-    went in; metrics: named as in `benchmarks`; choices: how many there were to choose from, 0 where there were none.
+    """One document as one model answered it.
+
+    hashes: lm-eval's own of document, prompt and target; asked: of all that went in; metrics: named as in `benchmarks`;
+    choices: how many there were to choose from, 0 where there were none; told: what a reader wants to see, as
+    `recorded.Told` keeps it.
     """
 
     doc: Mapping[str, Any] = field(repr=False)
@@ -96,6 +100,7 @@ class Answered:
     metrics: dict[str, float]
     responses: list[Any] = field(repr=False)
     choices: int
+    told: dict[str, Any] = field(repr=False)
 
 
 def read_side(spec: ModelSpec) -> Side:
@@ -229,7 +234,22 @@ def _answered(samples: TaskSamples, filters: Mapping[str, Mapping[str, Any]]) ->
         if (gold := _right_choice(first, metrics, [value for value, _ in responses[:choices]])) is not None:
             metrics[CHOICE_PROB] = choice_probability([value for value, _ in responses[:choices]], [gold])
     hashes = tuple(first[key] for key in HASHES)
-    return Answered(first["doc"], hashes, digest_of(first["arguments"]), metrics, responses, choices)
+    told = _told(samples, first, responses[:choices])
+    return Answered(first["doc"], hashes, digest_of(first["arguments"]), metrics, responses, choices, told)
+
+
+def _told(samples: TaskSamples, row: Mapping[str, Any], choices: Sequence[Any]) -> dict[str, Any]:
+    """The question, as far as the prompt tells it from its shots; the choice made; which instructions were followed."""
+    told: dict[str, Any] = {"question": row["arguments"]["gen_args_0"]["arg_0"]}
+    if samples.shots:
+        told["question"] = told["question"].rpartition(samples.config.get("fewshot_delimiter") or "\n\n")[2]
+    if choices:
+        likely = [value for value, _ in choices]
+        told["answer"] = row["arguments"][f"gen_args_{likely.index(max(likely))}"]["arg_1"].strip()
+    kinds, flags = instruction_kinds(row["doc"]), row.get(STRICT)
+    if kinds and isinstance(flags, list) and len(flags) == len(kinds):
+        told |= {"kinds": kinds, "followed": flags}
+    return told
 
 
 def _right_choice(row: Mapping[str, Any], metrics: Mapping[str, float], logs: Sequence[float]) -> int | None:

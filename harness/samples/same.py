@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.plain import line
 from harness.samples.files import HASHES, Answered, Side, TaskSamples
 from harness.specs import GOLD_PROB, Benchmark, Unusable
 
@@ -110,7 +109,7 @@ def _beside(ours: Any, theirs: Any) -> str:
     shown = []
     for text in texts:
         start, end = max(0, at - AROUND), at + AROUND
-        part = line(text[start:end], 4 * AROUND)
+        part = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[start:end])
         shown.append(f"{'…' if start else ''}{part}{'…' if end < len(text) else ''}")
     return f"'{shown[0]}' (base) and '{shown[1]}' (candidate)"
 

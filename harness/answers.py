@@ -1,0 +1,45 @@
+"""What a reader sees of an item: the kinds of instruction it gives, which of them an answer follows, and the answer.
+
+For loaded tasks. A recorded audit has kept all of it (`recorded.RecordedBenchmark`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from harness.store import Score
+
+STRICT = "inst_level_strict_acc"
+
+
+def instruction_kinds(doc: Mapping[str, Any]) -> list[str]:
+    """The kinds of instruction in a document of IFEval, or of our own set; empty for any other."""
+    if isinstance(ids := doc.get("instruction_id_list"), list):
+        return [str(kind) for kind in ids]
+    told = doc.get("instructions")
+    if not isinstance(told, str) or not told.startswith("["):
+        return []
+    return [str(one["kind"]) for one in json.loads(told)]
+
+
+def followed(task, doc: Mapping[str, Any], score: Score) -> list[bool]:
+    """Which of its instructions an answer follows, by the task's own scorer, as the store keeps their mean alone."""
+    flags = task.process_results(doc, [score.responses[0]])[STRICT]
+    kinds = len(instruction_kinds(doc))
+    if len(flags) != kinds:
+        raise ValueError(f"item {score.item} has {kinds} instructions and its scorer judged {len(flags)}")
+    return [bool(flag) for flag in flags]
+
+
+def answer_of(task, doc: Mapping[str, Any], score: Score) -> str:
+    """What a model wrote, or of given choices the one that it finds most likely; empty where it was asked for none."""
+    first = score.responses[0]
+    if isinstance(first, str):
+        return first
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return ""
+    choices = task.doc_to_choice(doc)
+    likely = [loglikelihood for loglikelihood, _ in score.responses[: len(choices)]]
+    return str(choices[likely.index(max(likely))])

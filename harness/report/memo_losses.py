@@ -1,0 +1,130 @@
+"""Page 2 of the memo: was the domain gain worth it, and what exactly was forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.report.foreign import shown
+from harness.report.numbers import count, percent, points, signed, times
+from harness.report.tradeoff import CANDIDATE, JUDGED, TRIED, Run, runs
+from harness.report.words import change, name
+
+Document = Mapping[str, Any]
+KINDS = 6  # rows of the table
+QUESTION, ANSWER = 180, 260  # columns of an example
+OUTCOME = {True: "is shown to close the gap", False: "does not close the gap", None: "is not shown to close the gap"}
+
+
+def worth(document: Document) -> dict[str, str]:
+    """The trade of gain and loss in words, and what the plot shows; no caption where there is no plot."""
+    models = runs(document)
+    if not models:
+        text = "The basket has no domain set, so what the tuning gained was not measured and cannot be weighed here."
+        return {"text": text, "caption": ""}
+    told = [_told(document, run) for run in models if run.kind == CANDIDATE][:3]
+    told += [
+        f"{run.name.capitalize()} gains {points(run.gain / 100)} and {OUTCOME[run.good]}."
+        for run in models
+        if run.kind == JUDGED
+    ]
+    return {"text": " ".join(told), "caption": _caption({run.kind for run in models})}
+
+
+def _caption(kinds: set[str]) -> str:
+    parts = ["Each mark is one model: a star for a candidate, on all questions"]
+    if JUDGED in kinds:
+        parts.append("dots for mitigations, on the half of the questions that chose none of their settings")
+    if TRIED in kinds:
+        parts.append("rings for settings tried on the other half")
+    return (
+        f"{'; '.join(parts)}. Upwards is less forgotten: 0% is no change. Marks are estimates: only a green one is"
+        " shown to be within every limit. The line joins the models that no other beats on both counts."
+    )
+
+
+def _told(document: Document, run: Run) -> str:
+    gain = next(row for row in document["domain"])
+    start = "The candidate" if run.name == "candidate" else f"Candidate {run.name.rpartition(' ')[2]}"
+    if run.name in ("candidate", "candidate 1"):
+        gained = f"changed by {change(gain)} points on {name(gain)}, the domain of the tuning"
+    else:
+        gained = f"changed by {signed(run.gain / 100)} points there"
+    worst = shown(run.worst, 28, middle=True)
+    if run.share >= 0:
+        return f"{start} {gained}, and no benchmark fell."
+    return f"{start} {gained}; its worst loss, on {worst}, is put at {times(-run.share)} times what is allowed."
+
+
+def lost(document: Document) -> dict[str, Any]:
+    """Items lost and won, kinds or subjects, and examples; empty lists where the verdict holds none."""
+    found = document.get("forgotten")
+    if not found:
+        return {"text": "The verdict does not say which questions were lost.", "table": None, "examples": []}
+    return {
+        "text": _counted(found),
+        "table": _kinds(found) or _subjects(found),
+        "examples": [_example(example) for example in found["examples"]],
+    }
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    what = shown(found["benchmark"], 28, middle=True)
+    start = {
+        "REGRESSED": f"The largest regression is {what}.",
+        "INCONCLUSIVE": f"Nothing is shown to have regressed; {what} comes closest to it, and is not shown to be safe.",
+        "PASS": f"Every benchmark passed; {what} came closest to its limit.",
+    }[found["verdict"]]
+    examples = " Some of them stand below with their scores, cut where they are long." if found["examples"] else ""
+    return (
+        f"{start} Of its {count(found['items'])} questions {count(found['lost'])} scored lower after tuning, and"
+        f" {count(found['gained'])} higher: a small change can hide many of both.{examples}"
+    )
+
+
+def _kinds(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    rows = found["kinds"].get(found["benchmark"], [])
+    if not rows:
+        return None
+    return {
+        "title": "Kinds of instruction, those that lost most first",
+        "head": ["Instruction", "Asked", "Base follows", "Tuned follows", "Lost", "Won"],
+        "rows": [
+            [shown(row["name"], 44, middle=True).replace("_", " "), count(row["asked"]), percent(row["base"] / 100),
+             percent(row["candidate"] / 100), count(row["lost"]), count(row["gained"])]
+            for row in rows[:KINDS]
+        ],
+        "more": _more(len(rows)),
+    }  # fmt: skip
+
+
+def _subjects(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    rows = found["subjects"]
+    if not rows:
+        return None
+    return {
+        "title": "Subjects that fell most; with so few questions each, only those marked are shown to have fallen",
+        "head": ["Subject", "Questions", "Base", "Tuned", "Change", "Shown"],
+        "rows": [
+            [shown(row["name"], 44, middle=True).replace("_", " "), count(row["items"]), points(row["base"] / 100),
+             points(row["candidate"] / 100), signed(row["change"] / 100), "yes" if row["fell"] else "no"]
+            for row in rows[:KINDS]
+        ],
+        "more": _more(len(rows)),
+    }  # fmt: skip
+
+
+def _more(rows: int) -> str:
+    return f"{count(rows - KINDS)} more in verdict.json." if rows > KINDS else ""
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, str]:
+    kinds = ", ".join(shown(kind, 30, middle=True).replace("_", " ") for kind in example["kinds"][:3])
+    return {
+        "about": f"({kinds})" if kinds else "",
+        "question": shown(example["question"], QUESTION) or "(none)",
+        "before": shown(example["before"], ANSWER) or "(an empty answer)",
+        "after": shown(example["after"], ANSWER) or "(an empty answer)",
+        "base": points(example["base"] / 100),
+        "tuned": points(example["candidate"] / 100),
+    }

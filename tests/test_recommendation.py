@@ -1,0 +1,73 @@
+"""What the audit advises: fixed rules, each tied to a number, and nothing that the verdict does not hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.report.recommendation import next_cycle, release
+from tests.test_report import document, row
+
+
+def tried(name: str, answer: str, closure: float = 0.9, retention: float | None = 0.9, full: str | None = None) -> dict:
+    settings = {"merge": {"scale": 0.25}, "replay": {"share": 0.1, "kl": 0.0}, "isolation": {}}
+    certificate = {"text": "0 of 1000 fresh general prompts went to the adapter"}
+    return {
+        "name": name, "spec": f"mitigations/{name}", "setting": settings[name], "answer": answer, "closure": closure,
+        "retention": retention, "full": {"decision": full} if full else None, "note": {"certificate": certificate},
+    }  # fmt: skip
+
+
+def blocked(*mitigations: dict, verdict: str = "REGRESSED") -> dict:
+    rows = [row("ifeval", verdict, -11.1), row("mmlu", "INCONCLUSIVE", -2.0), row("gsm8k", "PASS", 0.0)]
+    worst = "ifeval" if verdict == "REGRESSED" else None
+    return document(rows, "BLOCKED", 1, worst) | {"mitigations": list(mitigations)}
+
+
+def test_a_candidate_that_passed_is_released():
+    shipped = document([row("ifeval", "PASS", 0.0)], "SHIP", 0) | {"mitigations": []}
+    assert release(shipped) == "Release m: every benchmark passed."
+    assert next_cycle(shipped) == []
+
+
+def test_a_mitigation_is_released_only_if_it_passed_in_full():
+    found = blocked(tried("merge", "no"), tried("isolation", "yes", retention=0.98, full="SHIP"))
+    assert release(found).startswith("Release the isolation candidate (out/mitigations/isolation) instead of m")
+    assert "keeps 98% of the domain gain" in release(found)
+    found = blocked(tried("merge", "no"), tried("isolation", "yes", full="BLOCKED"))
+    assert release(found).startswith("Release nothing")
+
+
+@pytest.mark.parametrize(
+    ("mitigations", "why"),
+    [
+        ((), "no mitigation was tried"),
+        ((tried("merge", "no"), tried("replay", "cannot tell")), "merge: no, replay: cannot tell"),
+        (({"name": "replay", "error": "no data"},), "replay: could not be tried"),
+    ],
+)
+def test_where_nothing_is_shown_to_close_the_gap_nothing_is_released(mitigations, why):
+    said = release(blocked(*mitigations))
+    assert said.startswith("Release nothing: m is blocked")
+    assert why in said
+
+
+def test_every_sentence_of_advice_carries_a_number_or_names_what_is_unknown():
+    found = blocked(tried("merge", "no", 0.9, 0.2), tried("replay", "no", 0.6), tried("isolation", "yes"))
+    advice = next_cycle(found)
+    assert any("lost 11.1 points" in sentence for sentence in advice)
+    assert any("90% of the loss came back and only 20%" in sentence for sentence in advice)
+    assert any("10% replay gave back 60% of the loss" in sentence for sentence in advice)
+    assert any("0 of 1000 fresh general prompts" in sentence for sentence in advice)
+    assert any("mmlu on more items" in sentence and "cannot tell" in sentence for sentence in advice)
+
+
+def test_what_helped_little_is_not_advised():
+    advice = " ".join(next_cycle(blocked(tried("replay", "no", 0.1))))
+    assert "Do not rely on replay alone: 10% replay gave back only 10% of the loss." in advice
+    assert "Train with" not in advice
+
+
+def test_answers_that_no_longer_end_are_to_be_repaired_in_the_data():
+    found = blocked()
+    found["benchmarks"][0]["format"] = {"truncated": {"base": 2.0, "candidate": 31.0}}
+    assert any("31.0% of the answers are truncated (base: 2.0%)" in sentence for sentence in next_cycle(found))
