@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 from _pytest.mark.expression import Expression
 
-from harness.baskets import check_seeds, load_basket, with_options
-from harness.specs import Basket, Unusable
+from fixtures.prepared import prepared, visible
+from harness.specs import Unusable
 
 pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
 
-QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
 NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 NOTHING_RAN = 5
 GATES = ("forgetting",)
@@ -45,7 +44,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("lethe", "release gate")
     group.addoption("--base", metavar="SPEC", help="the model before fine-tuning (default: embedded:base)")
     group.addoption("--candidate", metavar="SPEC", action="append", help="a fine-tune to judge; repeatable")
-    group.addoption("--basket", metavar="FILE", type=Path, default=QUICK, help="benchmarks and margins (TOML)")
+    group.addoption("--basket", metavar="FILE", type=Path, help="benchmarks and margins (TOML; default: quick)")
     group.addoption("--out", metavar="DIR", help="where the reports go (default: out)")
     group.addoption("--store", metavar="DIR", help="where item scores are kept (default: the cache directory)")
     group.addoption("--seeds", metavar="0,1,2", help="evaluation seeds, for every benchmark")
@@ -75,7 +74,7 @@ def pytest_configure(config):
     if config.option.help or not gate_selected(config, "forgetting"):
         return
     try:
-        config.stash[AUDIT] = _prepare(config)
+        config.stash[AUDIT] = prepared(config)
     except Unusable as error:
         if not _is_worker(config) and not config.option.collectonly:
             _remove_verdict(Path(config.option.out or "out"))
@@ -147,91 +146,6 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
-def _prepare(config):
-    from fixtures import embedded
-    from fixtures.mitigations import materials
-    from harness.assets import cache_dir
-    from harness.audit import Options, prepare
-    from mitigations.experiment import check_experiment, check_names
-
-    basket = _basket(config)
-    said = {key: value for key, value in basket.run.items() if getattr(config.option, key, None) in (None, [])}
-    option = {key: said.get(key, getattr(config.option, key, None)) for key in (*basket.run, *vars(config.option))}
-    mitigate = check_names(option["mitigate"] or "", basket.experiment is not None)
-    if any(b.task == "lethe_chemistry" for b in basket.benchmarks):
-        with _visible(config):
-            embedded.chemistry_data()
-    candidates = option["candidate"] or []
-    candidates = tuple([candidates] if isinstance(candidates, str) else candidates)
-    out = Path(option["out"] or "out")
-    if not candidates:
-        raise Unusable(
-            "no candidate to judge; name one with --candidate SPEC (the embedded one: --candidate embedded:chemistry)."
-        )
-    options = Options(
-        base=option["base"] or "embedded:base",
-        candidates=candidates,
-        out=out,
-        store=Path(option["store"] or cache_dir() / "store"),
-        backend=option["backend"] or "hf",
-        device=_worker_device(option["device"] or "auto"),
-        dtype=option["dtype"] or "auto",
-        trust_remote_code=bool(option["trust_remote_code"]),
-        recipe=bool(option["recipe"]),
-        mitigate=() if _made_by_us(candidates, out) else mitigate,
-        digests=getattr(config, "workerinput", {}).get("lethe_digests", {}),
-    )
-    with _visible(config):
-        audit = prepare(basket, options)
-        if mitigate:
-            check_experiment(mitigate, audit, materials(basket.experiment))
-    return audit
-
-
-def _made_by_us(candidates: tuple[str, ...], out: Path) -> bool:
-    """True if a candidate is a mitigation that an earlier run has put into --out: none is tried on it, or over it."""
-    return any(Path(text).resolve().is_relative_to((out / "mitigations").resolve()) for text in candidates)
-
-
-def _basket(config) -> Basket:
-    margins = {}
-    for text in config.option.margin:
-        name, _, value = text.partition("=")
-        try:
-            margins[name] = float(value)
-        except ValueError:
-            raise Unusable(f"--margin {text} is no NAME=POINTS; write as in --margin ifeval=5.") from None
-    seeds = None
-    if config.option.seeds is not None:
-        words = [word for word in config.option.seeds.split(",") if word.strip()]
-        if not all(word.strip().isdecimal() for word in words):
-            raise Unusable(f"--seeds {config.option.seeds} are no whole numbers; write as in --seeds 0,1,2.")
-        seeds = check_seeds([int(word) for word in words], "--seeds")
-    return with_options(load_basket(config.option.basket), seeds, margins, config.option.stop_early)
-
-
-def _worker_device(device: str) -> str:
-    """One GPU per xdist worker where the user left the choice to us; CPU workers share the cores."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if not worker or device not in ("auto", "cuda"):
-        return device
-    import torch
-
-    number = int(worker.removeprefix("gw"))
-    if torch.cuda.is_available():
-        return f"cuda:{number % torch.cuda.device_count()}"
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
-    return device
-
-
-@contextlib.contextmanager
-def _visible(config):
-    """Lets downloads and conversions show their bars."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        yield
-
-
 def _is_worker(config) -> bool:
     return hasattr(config, "workerinput")
 
@@ -265,9 +179,11 @@ def pytest_sessionstart(session):
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
     _remove_verdict(audit.options.out)
+    if not audit.live:
+        return
     from harness.report.progress import Watcher
 
-    with _visible(config):
+    with visible(config):
         stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
     config.stash[WATCHER] = Watcher(audit, stream)
     config.stash[WATCHER].start()
@@ -281,9 +197,7 @@ def pytest_generate_tests(metafunc):
         work = list(audit.work())
         metafunc.parametrize("cell", work, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
     if "canary" in metafunc.fixturenames:
-        from harness.audit import CANARIES
-
-        metafunc.parametrize("canary", CANARIES)
+        metafunc.parametrize("canary", audit.checks or ["none"])
     if "mitigation" in metafunc.fixturenames:
         metafunc.parametrize("mitigation", audit.options.mitigate or ["none"])
     if "judged" in metafunc.fixturenames:
@@ -294,10 +208,12 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --mitigate there is no mitigation to judge, and no case for one."""
+    """Without --mitigate there is no mitigation to judge, without a model no instrument to test, and no case for it."""
     audit = config.stash.get(AUDIT, None)
-    if audit is not None and not audit.options.mitigate:
-        items[:] = [item for item in items if "mitigation" not in item.fixturenames]
+    if audit is None:
+        return
+    absent = {"mitigation": not audit.options.mitigate, "canary": not audit.checks}
+    items[:] = [item for item in items if not any(absent.get(name) for name in item.fixturenames)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.answers import instruction_kinds
 from harness.benchmarks import load_benchmarks
 from harness.compare import compare
-from harness.report.forgotten import ANSWER, answer_of, forgotten, instruction_kinds
+from harness.report.forgotten import ANSWER, forgotten
 from harness.specs import Basket, Benchmark
 from harness.store import Cell, Score
 from tests.conftest import save_adapter, save_tiny
@@ -150,7 +151,7 @@ def test_a_choice_is_shown_by_its_text(tmp_path):
     loaded = load_benchmarks(Basket("t", (Benchmark("choices", "tiny_choice", fewshot=4),), tasks=tasks))
     item = loaded["choices"].items[0]
     score = Score(Cell("m", "b", 0), item.id, {}, [[-3.0, False], [-1.0, True], [-2.0, False]])
-    assert answer_of(SimpleNamespace(benchmarks=loaded), item, score, "choices") == item.doc["choices"][1]
+    assert loaded["choices"].answer(item, score) == item.doc["choices"][1]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.checkpoints import check
+from harness.report.__main__ import main
 from harness.specs import parse_model
 from recipes import sft
 from tests.conftest import save_tiny
+from tests.recorded import verdict_in, without_time
 from tests.tiny_audit import run, teach, verdict_of, write_basket, write_tasks
 
 # What the candidate is taught contradicts "letters": asked the same, it is to give another word of the same document.
@@ -93,6 +95,34 @@ def test_a_second_run_makes_nothing_and_says_the_same(audited, taught, tuned):
     assert again.returncode == done.returncode
     assert verdict_of(folder) == before
     assert sorted((folder / "store" / "mitigations").iterdir()) == made
+
+
+def test_the_stored_experiment_is_judged_again_without_its_models(audited, tmp_path):
+    folder, done = audited
+    assert main(["--from", str(folder / "out"), "--out", str(tmp_path)]) == done.returncode
+    assert without_time(tmp_path) == without_time(folder / "out")
+    assert (tmp_path / "scores.jsonl").read_bytes() == (folder / "out" / "scores.jsonl").read_bytes()
+
+
+def test_under_a_margin_that_nothing_passes_over_no_mitigation_is_told(audited, tmp_path):
+    folder, _ = audited
+    margins = [f"--margin={row['name']}=100" for row in verdict_of(folder)["benchmarks"]]
+    assert main(["--from", str(folder / "out"), "--out", str(tmp_path), *margins]) == 10
+    assert verdict_in(tmp_path)["mitigations"] == []
+
+
+def test_under_another_margin_the_mitigations_are_judged_by_it_too(audited, tmp_path):
+    folder, _ = audited
+    main(["--from", str(folder / "out"), "--out", str(tmp_path), "--margin=choices=0.01"])
+    before, after = (
+        {row["name"]: row for row in mitigations["mitigations"]}
+        for mitigations in (verdict_of(folder), verdict_in(tmp_path))
+    )
+    assert after.keys() == before.keys()
+    for name, row in after.items():
+        margins = {judged["name"]: judged["margin"] for judged in row["benchmarks"]}
+        assert margins == {"choices": 0.01, "letters": 10.0}
+        assert row["closure"] == before[name]["closure"]
 
 
 def test_what_was_handed_over_stays_where_it_is_when_it_is_judged_there(audited, taught, tmp_path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.audit import Audit
 from harness.checkpoints import CheckedModel
+from harness.judging import Judging
 from harness.report import rows
 from harness.report.numbers import interval, points
 from harness.specs import Experiment
@@ -17,7 +17,7 @@ from harness.verdict import PASS, decide
 ORDER = (YES, CANNOT_TELL, NO)
 
 
-def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each mitigation, in the order given; the best of them is judged in full, under "full".
 
     found: name -> what came of it (`mitigations.experiment.Found`), or an error in words.
@@ -33,6 +33,8 @@ def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, An
             {
                 "name": name,
                 "spec": f"mitigations/{name}",  # under --out
+                "of": outcome.of,
+                "target": outcome.target,
                 **_trial(audit, trial, floor),
                 "trials": [_trial(audit, one, floor) for one in outcome.trials],
                 "seconds": {
@@ -45,16 +47,18 @@ def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, An
             }
         )
     for row in made:
-        row["full"] = in_full(audit, found[row["name"]].confirmed.model) if row["name"] == best(made) else None
+        row["full"] = None
+        if row["name"] == best(made) and audit.holds(model := found[row["name"]].confirmed.model):
+            row["full"] = in_full(audit, model)
     return made
 
 
-def floor_of(audit: Audit) -> float:
+def floor_of(audit: Judging) -> float:
     """The least share of the domain gain to keep, a proportion."""
     return (audit.basket.experiment or Experiment()).retention / 100
 
 
-def why_open(audit: Audit, outcome: Any) -> str | None:
+def why_open(audit: Judging, outcome: Any) -> str | None:
     """In words why a mitigation is not shown to close the gap; None if it is."""
     if isinstance(outcome, str):
         return f"could not be tried: {outcome}"
@@ -73,7 +77,7 @@ def _bounds(verdict) -> Interval:
     return Interval(verdict.change, verdict.low, verdict.high)
 
 
-def _trial(audit: Audit, trial: Trial, floor: float) -> dict[str, Any]:
+def _trial(audit: Judging, trial: Trial, floor: float) -> dict[str, Any]:
     """closure, retention: proportions with bounds; gain and the benchmarks' numbers in points."""
     answer, text = trial.closes(floor), trial.model.spec.text
     found: dict[str, Any] = {"setting": trial.setting, "digest": trial.model.digest, "items": trial.half}
@@ -100,7 +104,7 @@ def best(made: Sequence[Mapping[str, Any]]) -> str | None:
     return min(able, key=lambda row: (ORDER.index(row["answer"]), -(row["retention"] or 0)))["name"]
 
 
-def in_full(audit: Audit, model: CheckedModel) -> dict[str, Any]:
+def in_full(audit: Judging, model: CheckedModel) -> dict[str, Any]:
     """The verdict of the gate on a mitigated model: every item and seed; evaluates what is missing."""
     verdicts = [audit.verdict(model, b.name) for b in audit.basket.skills]
     decision, status = decide(verdicts)

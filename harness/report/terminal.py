@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.numbers import interval, percent, points, signed
+from harness.report.words import changed_margins
 from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.stats import detectable_margin
 
@@ -18,9 +19,11 @@ def plan_lines(audit) -> list[str]:
     """What is about to be judged, before any model runs; echoes the target so that a typo shows."""
     lines = [f"base: {audit.base.spec.text} ({audit.base.digest[:12]})"]
     lines += [f"candidate: {c.spec.text} ({c.digest[:12]})" for c in audit.candidates]
+    lines += audit.origin
+    run = audit.environment
     lines.append(
-        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}; {audit.models.dtype} on "
-        f"{audit.models.device}"
+        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}; {run['dtype']} on"
+        f" {run['device']}"
     )
     lines.append(f"policy: {_policy(audit)}")
     for b in audit.basket.skills:
@@ -75,10 +78,12 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     for row in document["domain"]:
         name = f"{row['name']} ({row['model']})" if several else row["name"]
         rows.append((name, *_scores(row), "", "", "", "domain gain"))
-    lines = _aligned(rows)
+    lines = aligned(rows)
     level = points(1 - document["policy"]["alpha"])
     lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
+    if changed := changed_margins(document):
+        lines.append(f"  {changed}")
     lines += _beside(document)
     lines += mitigation_lines(document)
     lines.append(decision_line(document))
@@ -97,7 +102,7 @@ def mitigation_lines(document: dict[str, Any]) -> list[str]:
         rows.append(
             (row["name"], setting, _share(row, "closure"), _share(row, "retention"), worst, row["answer"], full)
         )
-    lines = ["", *(_aligned(rows) if len(rows) > 1 else [])]
+    lines = ["", *(aligned(rows) if len(rows) > 1 else [])]
     lines += [f"  {row['name']} could not be tried: {row['error']}" for row in tried if "error" in row]
     lines.append(f"  {document['recommendation']}")
     lines += [f"  next: {sentence}" for sentence in document["next_cycle"]]
@@ -187,7 +192,7 @@ def _scores(row: dict[str, Any]) -> tuple[str, ...]:
     return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), _change(row)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = {0, len(widths) - 1}
     lines = []

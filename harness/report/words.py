@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.foreign import shown
-from harness.report.numbers import count, interval
+from harness.report.numbers import count, interval, limit
 
 NAME = 28  # columns of a benchmark's name
 MONTHS = (
@@ -52,6 +52,19 @@ def candidates(document: Mapping[str, Any], width: int) -> str:
     if len(specs) == 1:
         return shown(specs[0], width, middle=True)
     return f"{count(len(specs))} {'training runs of one recipe' if document['training_runs'] else 'candidates'}"
+
+
+def changed_margins(document: Mapping[str, Any]) -> str | None:
+    """That and how margins were changed after the audit had run; None where they were not."""
+    before = document.get("rejudged", {}).get("margins", {})
+    now = {row["name"]: row["margin"] for row in document["benchmarks"]}
+    told = [
+        f"{limit(now[key])} on {name({'name': key})} (it ran with {limit(before[key])})" for key in before if key in now
+    ]
+    if not told:
+        return None
+    more = f" and {count(len(told) - 4)} more" if len(told) > 4 else ""
+    return f"Margins were changed after the answers were known: {', '.join(told[:4])}{more}."
 
 
 def date(created: str) -> str:
