@@ -44,13 +44,7 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decision": decision,
         "exit": status,
-        "base": _model(audit.base),
-        "candidates": [_model(c) for c in audit.candidates],
-        "basket": audit.basket.name,
-        "policy": asdict(audit.policy),
-        "run": _run(audit),
-        "packages": package_versions(),
-        "code": code_digest(),
+        **header(audit),
         "canaries": canaries,
         "benchmarks": _benchmarks(audit, judged),
         "training_runs": _training_runs(audit, names),
@@ -64,6 +58,19 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     }
     made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
     return made | {"forgotten": forgotten(audit, made["benchmarks"]), "command": command(audit)}
+
+
+def header(audit: Audit) -> dict[str, Any]:
+    """What is run: models, basket, policy, device, versions; known before anything is judged."""
+    return {
+        "base": _model(audit.base),
+        "candidates": [_model(c) for c in audit.candidates],
+        "basket": audit.basket.name,
+        "policy": asdict(audit.policy),
+        "run": _run(audit),
+        "packages": package_versions(),
+        "code": code_digest(),
+    }
 
 
 def _run(audit: Audit) -> dict[str, Any]:
