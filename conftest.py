@@ -6,26 +6,23 @@ found here, before collection, and ends in one sentence and exit status 4.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _pytest.mark.expression import Expression
 
 from fixtures.prepared import prepared, visible
+from fixtures.record import NO_VERDICT, UNUSABLE, Record, emptied, leave_reports, refuse, remove_verdict
+from harness.report.allure_results import FOLDER
+from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.allure_cases"]
 
-NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 NOTHING_RAN = 5
 GATES = ("forgetting",)
-MADE_FROM_THE_VERDICT = ("memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg")
-INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
 
@@ -70,6 +67,7 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before allure-pytest, which reads there where its results go
 def pytest_configure(config):
     if config.option.help or not gate_selected(config, "forgetting"):
         return
@@ -77,55 +75,15 @@ def pytest_configure(config):
         config.stash[AUDIT] = prepared(config)
     except Unusable as error:
         if not _is_worker(config) and not config.option.collectonly:
-            _remove_verdict(Path(config.option.out or "out"))
+            with visible(config):
+                if said := refuse(Path(config.option.out or "out"), str(error)):
+                    print(said, flush=True)
         raise pytest.UsageError(str(error)) from None
-    config.stash[RECORD] = Record()
+    audit = config.stash[AUDIT]
+    if getattr(config.option, "allure_report_dir", "") is None and not config.option.collectonly:
+        config.option.allure_report_dir = str(emptied(audit.options.out.absolute() / FOLDER))  # workers get this one
+    config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
-
-
-class Record:
-    """What the gate's tests reported, in this process or in xdist's workers; `status`: what the run ends with."""
-
-    def __init__(self):
-        self.failed, self.status = False, 0
-        self._properties: list[tuple[str, Any]] = []
-
-    def pytest_runtest_logreport(self, report):
-        self.failed |= report.outcome == "failed"
-        if report.when == "???":  # xdist's word for a worker that died: the machine's error, no verdict
-            self._properties += [("lethe_died", NO_VERDICT), ("lethe_error", str(report.longrepr))]
-        if report.when == "teardown" or report.outcome == "failed":  # a test's properties stand in each of its reports
-            self._properties += report.user_properties
-
-    def pytest_collectreport(self, report):
-        self.failed |= report.outcome == "failed"
-
-    def all(self, name: str) -> list:
-        return [value for key, value in self._properties if key == name]
-
-    @property
-    def document(self) -> dict | None:
-        """verdict.json's content, if the decision was made."""
-        made = self.all("lethe_verdict")
-        return json.loads(made[-1]) if made else None
-
-    def settle(self, status: int, planned: int) -> None:
-        """pytest's own status and the number of verdicts that there must be -> the run's status."""
-        statuses, judged = self.all("lethe_status"), len(set(self.all("lethe_judged")))
-        if self.document is None:
-            statuses += self.all("lethe_died")
-        if status not in (0, 1):
-            self.status = status
-        elif statuses:
-            self.status = max(statuses)
-        elif self.document is None or judged < planned:
-            self.status = 1 if "REGRESSED" in self.all("lethe_kind") else INCOMPLETE
-        else:
-            decided = self.document["exit"]
-            self.status = NO_VERDICT if decided == 0 and self.failed else decided
-            self.decided = self.status == decided
-
-    decided = False
 
 
 def gate_selected(config, gate: str) -> bool:
@@ -178,7 +136,7 @@ def pytest_sessionstart(session):
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
-    _remove_verdict(audit.options.out)
+    remove_verdict(audit.options.out)
     if not audit.live:
         return
     from harness.report.progress import Watcher
@@ -229,50 +187,41 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None and not call.excinfo.errisinstance(NO_ERROR):
         report.user_properties.append(("lethe_error", call.excinfo.exconly()))
         unusable = call.excinfo.errisinstance(Unusable)
-        report.user_properties.append(("lethe_status", 4 if unusable else NO_VERDICT))
+        report.user_properties.append(("lethe_status", UNUSABLE if unusable else NO_VERDICT))
         if unusable:
             report.longrepr = call.excinfo.exconly()
     return report
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session, exitstatus):
+    """Settles the status before other plugins write their files, and has the last word on it after them."""
     config = session.config
     if config.stash.get(WATCHER, None):
         config.stash[WATCHER].stop()
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config):
-        return
+        return (yield)
     record = config.stash[RECORD]
-    record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus), _planned(audit))
+    record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus))
+    if not config.option.collectonly:
+        from harness.report.document import header
+
+        leave_reports(config, record, audit.options.out, header(audit))
+    result = yield
     session.exitstatus = record.status
-    if not record.decided and not config.option.collectonly:
-        _remove_verdict(audit.options.out)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash.get(AUDIT, None) is None:
         return
-    from harness.report.terminal import verdict_lines
-
     audit, record = config.stash[AUDIT], config.stash[RECORD]
     terminalreporter.section("verdict")
+    for line in verdict_lines(record.document) if record.decided else [record.last_line]:
+        terminalreporter.write_line(line)
     if record.decided:
-        for line in verdict_lines(record.document):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"written to {audit.options.out}/verdict.json")
-        return
-    judged, errors = len(set(record.all("lethe_judged"))), record.all("lethe_error")
-    why = f"the run broke: {errors[0]}" if errors else f"{judged} of {_planned(audit)} benchmarks judged"
-    terminalreporter.write_line(f"NO DECISION (exit {record.status}): {why}; nothing may ship on this.")
-
-
-def _planned(audit) -> int:
-    return len(audit.basket.skills) * len(audit.subjects)
-
-
-def _remove_verdict(out: Path) -> None:
-    """A file that says SHIP must not outlive a run that did not end so."""
-    for name in ("verdict.json", "scores.jsonl", *MADE_FROM_THE_VERDICT):
-        with contextlib.suppress(OSError):  # the status says it too
-            (out / name).unlink(missing_ok=True)
+        out = audit.options.out
+        terminalreporter.write_line(f"written to {out}: memo.pdf, summary.md, verdict.json, allure-results")
+    if record.annotation:
+        terminalreporter.write_line(record.annotation)

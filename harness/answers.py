@@ -1,6 +1,6 @@
-"""What a reader sees of an item: the kinds of instruction it gives, which of them an answer follows, and the answer.
+"""What a reader sees of an item: its kinds of instruction, which of them an answer follows, the answer, the right one.
 
-For loaded tasks. A recorded audit has kept all of it (`recorded.RecordedBenchmark`).
+For loaded tasks. A recorded audit has kept what it needs of it (`recorded.RecordedBenchmark`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.store import Score
+from harness.tasks import right_choices
 
 STRICT = "inst_level_strict_acc"
 
@@ -44,3 +45,12 @@ def answer_of(task, doc: Mapping[str, Any], score: Score) -> str:
     choices = task.doc_to_choice(doc)
     likely = [loglikelihood for loglikelihood, _ in score.responses[: len(choices)]]
     return str(choices[likely.index(max(likely))])
+
+
+def expected_of(task, doc: Mapping[str, Any]) -> str:
+    """The right choice, or the text that the task compares an answer with; empty where there is neither."""
+    if task.OUTPUT_TYPE == "multiple_choice":
+        choices = task.doc_to_choice(doc)
+        return " | ".join(str(choices[place]) for place in right_choices(task, doc))
+    target = task.doc_to_target(doc)
+    return target if isinstance(target, str) else ""

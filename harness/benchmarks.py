@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from harness.answers import answer_of, followed, instruction_kinds
+from harness.answers import answer_of, expected_of, followed, instruction_kinds
 from harness.faults import faults
 from harness.fingerprint import digest_of
 from harness.specs import CHOICE_PROB, GOLD_PROB, Basket, Benchmark, Unusable
@@ -148,6 +148,10 @@ class LoadedBenchmark:
     def answer(self, item: Item, score: Score) -> str:
         """What a model wrote, or chose."""
         return answer_of(self.tasks[item.stratum], item.doc, score)
+
+    def expected(self, item: Item) -> str:
+        """The right choice, or the text that an answer is compared with."""
+        return expected_of(self.tasks[item.stratum], item.doc)
 
     def _gold_request(self, item: Item, context: str, task):
         from lm_eval.api.instance import Instance

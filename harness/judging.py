@@ -76,6 +76,9 @@ class Judged(Protocol):
     def answer(self, item: Item, score: Score) -> str:
         """What a model wrote, or of given choices the one that it finds most likely; empty if it was asked for none."""
 
+    def expected(self, item: Item) -> str:
+        """The right choice, or the text that an answer is compared with; empty where that is not known."""
+
 
 class Judging(ABC):
     """Base and candidates on the benchmarks of a basket, whose scores can be asked for.

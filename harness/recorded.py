@@ -20,20 +20,22 @@ Held = Mapping[tuple[str, str, int], Mapping[str, Score]]  # (model's digest, be
 class Told:
     """What a reader sees of the items of a benchmark, which only a loaded task could tell again.
 
-    questions, kinds: by item id; answers, followed: by (model's digest, seed, item id).
+    questions, kinds, expected: by item id; answers, followed: by (model's digest, seed, item id).
     """
 
     questions: dict[str, str] = field(default_factory=dict)
     kinds: dict[str, list[str]] = field(default_factory=dict)
+    expected: dict[str, str] = field(default_factory=dict)
     answers: dict[tuple[str, int, str], str] = field(default_factory=dict)
     followed: dict[tuple[str, int, str], list[bool]] = field(default_factory=dict)
 
     def keep(self, score: Score, row: Mapping[str, Any]) -> None:
-        """What a row tells under the keys question, kinds, answer and followed, each only where it has it."""
+        """What a row tells under the keys question, kinds, expected, answer and followed, each only where it has it."""
         key = (score.cell.model, score.cell.seed, score.item)
         for told, name, at in (
             (self.questions, "question", score.item),
             (self.kinds, "kinds", score.item),
+            (self.expected, "expected", score.item),
             (self.answers, "answer", key),
             (self.followed, "followed", key),
         ):
@@ -80,6 +82,9 @@ class RecordedBenchmark:
     def answer(self, item: Item, score: Score) -> str:
         written = score.responses[0] if score.responses and isinstance(score.responses[0], str) else ""
         return self.told.answers.get((score.cell.model, score.cell.seed, item.id), written)
+
+    def expected(self, item: Item) -> str:
+        return self.told.expected.get(item.id, "")
 
 
 @dataclass

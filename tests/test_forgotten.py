@@ -208,10 +208,12 @@ def test_the_command_of_the_memo_runs_the_same_audit_again(audited, tmp_path):
     assert {key: value for key, value in made.items() if key != "created"} == before
 
 
-def test_a_run_without_a_decision_leaves_no_report(audited, tmp_path):
+def test_a_run_without_a_decision_leaves_no_report_but_that_there_is_none(audited, tmp_path):
     folder, taught, spoiled = audited
     run(folder, taught, spoiled, basket=folder / "basket.toml", more=(f"--out={tmp_path}",))
     assert (tmp_path / "memo.pdf").exists()
     done = run(folder, taught, spoiled, basket=folder / "basket.toml", sabotage="skip", more=(f"--out={tmp_path}",))
     assert "NO DECISION" in done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "allure-results"]
+    assert left == [tmp_path / "summary.md"]
+    assert left[0].read_text().startswith("## Lethe: no decision")

@@ -43,13 +43,7 @@ def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decision": decision,
         "exit": status,
-        "base": _model(audit.base),
-        "candidates": [_model(c) for c in audit.candidates],
-        "basket": audit.basket.name,
-        "policy": asdict(audit.policy),
-        "run": audit.environment,
-        "packages": audit.packages,
-        "code": code_digest(),
+        **header(audit),
         **audit.provenance,
         "canaries": canaries,
         "benchmarks": _benchmarks(audit, judged),
@@ -65,6 +59,19 @@ def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
     made |= {"forgotten": forgotten(audit, made["benchmarks"]), "command": audit.command or command(audit)}
     return made | {"settings": stored.settings_of(audit)}
+
+
+def header(audit: Judging) -> dict[str, Any]:
+    """What is run: models, basket, policy, device, versions; known before anything is judged."""
+    return {
+        "base": _model(audit.base),
+        "candidates": [_model(c) for c in audit.candidates],
+        "basket": audit.basket.name,
+        "policy": asdict(audit.policy),
+        "run": audit.environment,
+        "packages": audit.packages,
+        "code": code_digest(),
+    }
 
 
 def _benchmarks(audit: Judging, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:

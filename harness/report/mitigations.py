@@ -22,7 +22,6 @@ def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, 
 
     found: name -> what came of it (`mitigations.experiment.Found`), or an error in words.
     """
-    floor = floor_of(audit)
     made = []
     for name, outcome in found.items():
         if isinstance(outcome, str):
@@ -35,8 +34,8 @@ def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, 
                 "spec": f"mitigations/{name}",  # under --out
                 "of": outcome.of,
                 "target": outcome.target,
-                **_trial(audit, trial, floor),
-                "trials": [_trial(audit, one, floor) for one in outcome.trials],
+                **trial_row(audit, trial),
+                "trials": [trial_row(audit, one) for one in outcome.trials],
                 "seconds": {
                     "making": outcome.seconds,
                     "answering": trial.seconds + sum(one.seconds for one in outcome.trials),
@@ -77,9 +76,9 @@ def _bounds(verdict) -> Interval:
     return Interval(verdict.change, verdict.low, verdict.high)
 
 
-def _trial(audit: Judging, trial: Trial, floor: float) -> dict[str, Any]:
-    """closure, retention: proportions with bounds; gain and the benchmarks' numbers in points."""
-    answer, text = trial.closes(floor), trial.model.spec.text
+def trial_row(audit: Judging, trial: Trial) -> dict[str, Any]:
+    """A trial as plain values. closure, retention: proportions; gain and what the benchmarks have: points."""
+    answer, text = trial.closes(floor_of(audit)), trial.model.spec.text
     found: dict[str, Any] = {"setting": trial.setting, "digest": trial.model.digest, "items": trial.half}
     for key, bound in (("closure", trial.closure), ("retention", trial.retention)):
         values = (bound.estimate, bound.low, bound.high) if bound else (None, None, None)

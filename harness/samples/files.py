@@ -217,7 +217,7 @@ def _answered(samples: TaskSamples, filters: Mapping[str, Mapping[str, Any]]) ->
         suffix = "" if name == "none" else f",{name}"
         found = {metric + suffix: number(row.get(metric)) for metric in row["metrics"]}
         metrics |= {metric: value for metric, value in found.items() if value is not None}
-    kind, choices = samples.config.get("output_type"), 0
+    kind, choices, gold = samples.config.get("output_type"), 0, None
     responses = [repeats[0] for repeats in first["resps"]]
     if kind != "generate_until":
         responses = [[float(value), flag == "True"] for value, flag in responses]
@@ -234,13 +234,20 @@ def _answered(samples: TaskSamples, filters: Mapping[str, Mapping[str, Any]]) ->
         if (gold := _right_choice(first, metrics, [value for value, _ in responses[:choices]])) is not None:
             metrics[CHOICE_PROB] = choice_probability([value for value, _ in responses[:choices]], [gold])
     hashes = tuple(first[key] for key in HASHES)
-    told = _told(samples, first, responses[:choices])
+    told = _told(samples, first, responses[:choices], gold)
     return Answered(first["doc"], hashes, digest_of(first["arguments"]), metrics, responses, choices, told)
 
 
-def _told(samples: TaskSamples, row: Mapping[str, Any], choices: Sequence[Any]) -> dict[str, Any]:
-    """The question, as far as the prompt tells it from its shots; the choice made; which instructions were followed."""
+def _told(samples: TaskSamples, row: Mapping[str, Any], choices: Sequence[Any], gold: int | None) -> dict[str, Any]:
+    """The question, as far as the prompt tells it from its shots; the choice made; which instructions were followed.
+
+    gold: place of the right choice. What else is expected is a text only where the task makes one.
+    """
     told: dict[str, Any] = {"question": row["arguments"]["gen_args_0"]["arg_0"]}
+    if gold is not None:
+        told["expected"] = row["arguments"][f"gen_args_{gold}"]["arg_1"].strip()
+    elif not choices and isinstance(samples.config.get("doc_to_target"), str):
+        told["expected"] = str(row["target"]).strip()
     if samples.shots:
         told["question"] = told["question"].rpartition(samples.config.get("fewshot_delimiter") or "\n\n")[2]
     if choices:
