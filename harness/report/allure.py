@@ -11,7 +11,8 @@ from typing import Any
 from harness.report import escape, markup
 from harness.report.numbers import confidence, limit, percent, points, signed
 from harness.report.terminal import decision_line
-from harness.report.words import change
+from harness.report.tradeoff import setting
+from harness.report.words import change, share
 
 SUMMARY, BENCHMARKS, MITIGATIONS = "0 - Executive summary", "1 - Benchmarks", "2 - Mitigations"
 INSTRUMENT, EVALUATION = "3 - Instrument", "4 - Evaluation"
@@ -92,13 +93,6 @@ def mitigation_table(document: Document) -> str:
     return markup.table(head, rows, shaded="Closes the gap")
 
 
-def share(row: Row, key: str) -> str:
-    """A proportion of a mitigation with its bounds, in percent."""
-    if row[key] is None:
-        return "no gain to keep"
-    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
-
-
 # ---- one benchmark, one mitigation -----------------------------------------------------------------------------------
 
 
@@ -171,9 +165,8 @@ def mitigation_title(mitigation: str, row: Row | None) -> str:
 def mitigation_html(row: Row, reason: str | None) -> str:
     """One mitigation. row: as in verdict.json's mitigations; reason: why it is not shown to close the gap."""
     said = f"Closes the gap: {row['answer']}." if reason is None else f"{reason[0].upper()}{reason[1:]}."
-    setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items() if value) or "router"
     numbers = [
-        ("Setting", setting),
+        ("Setting", setting(row["setting"])),
         ("Loss given back", share(row, "closure")),
         ("Domain gain kept", share(row, "retention")),
         ("Judged on", f"the {row['items']} half of the items, which did not choose the setting"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.numbers import percent, points, signed
+from harness.report.numbers import as_set, limit, percent, points, signed
 
 Document = Mapping[str, Any]
 HALF_LEARNED = 0.5  # share of the domain gain; a merge that keeps less costs more than it saves
@@ -23,12 +23,12 @@ def release(document: Document) -> str:
     for row in tried:
         full = row.get("full")
         if full and full["decision"] == "SHIP":
-            kept = (
-                f", which keeps {percent(row['retention'])} of the domain gain" if row["retention"] is not None else ""
-            )
+            kept = ""
+            if row["retention"] is not None:
+                kept = f" and keeps {percent(row['retention'])} of the domain gain"
             return (
-                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: it passes every benchmark"
-                f" in full{kept}."
+                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: judged in full, it passes"
+                f" every benchmark{kept}."
             )
     if not tried:
         return f"Release nothing: {names} is blocked, and no mitigation was tried."
@@ -48,8 +48,8 @@ def _target(document: Document) -> str | None:
         return None
     return (
         f"Watch {worst['name']}: it lost {points(-worst['change'] / 100)} points"
-        f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {worst['margin']:g} are allowed)."
-        " Put prompts of that kind into the training data, and judge every checkpoint on it."
+        f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {limit(worst['margin'])} are"
+        " allowed). Put prompts of that kind into the training data, and judge every checkpoint on it."
     )
 
 
@@ -76,7 +76,7 @@ def _merge(document: Document) -> str | None:
     row = _of(document, "merge")
     if not row:
         return None
-    scale, (gave, kept) = f"{row['setting']['scale']:g}", _both(row)
+    scale, (gave, kept) = as_set(row["setting"]["scale"]), _both(row)
     if row["answer"] == "yes":
         return f"Scale the update by {scale} before release: {gave} of the loss came back, {kept} of the gain was kept."
     if row["retention"] is not None and row["retention"] < HALF_LEARNED:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.allure import name, share
+from harness.report.allure import name
 from harness.report.escape import cut, markdown, workflow_command
 from harness.report.numbers import confidence, limit, points
 from harness.report.terminal import decision_line
-from harness.report.words import change
+from harness.report.words import change, share
 
 Document = Mapping[str, Any]
 

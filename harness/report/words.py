@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.foreign import shown
-from harness.report.numbers import count, interval, limit
+from harness.report.numbers import count, interval, limit, percent
 
 NAME = 28  # columns of a benchmark's name
 MONTHS = (
@@ -33,6 +33,13 @@ def listed(rows: Sequence[Row], most: int = 4) -> str:
 def change(row: Row) -> str:
     """'−14.2 [−20.2, −8.4]', in points."""
     return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
+
+
+def share(row: Row, key: str) -> str:
+    """'83% [50%, 104%]': what a mitigation gave back of the loss (closure) or kept of the domain gain (retention)."""
+    if row[key] is None:
+        return "no gain to keep"
+    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
 
 
 def judged(document: Mapping[str, Any], verdict: str) -> list[Row]:
