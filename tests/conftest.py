@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,14 @@ def adapter(tmp_path, tiny_adapter) -> Path:
 def own_cache(tmp_path, monkeypatch) -> None:
     """A cache that no other test has written to."""
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory) -> Iterator[None]:
+    """The same for a whole file, whose audits share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LETHE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

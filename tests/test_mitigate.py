@@ -23,6 +23,9 @@ OTHER = (
 TABLE = '\n[mitigation]\ndomain = "{domain}"\nscales = [0.05, 1.0]\nshares = [0.5]\nitems = 30\nretention = 50\n'
 
 
+pytestmark = pytest.mark.usefixtures("module_cache")  # what the base answers for replay is kept there
+
+
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
@@ -179,6 +182,8 @@ def test_where_nothing_regressed_no_mitigation_is_tried(taught, domain, tmp_path
     assert done.returncode == 0, done.stdout
     assert verdict_of(tmp_path)["mitigations"] == []
     assert not (tmp_path / "store" / "mitigations").exists()
+    told = [json.loads(path.read_text())["name"] for path in (tmp_path / "out" / "allure-results").glob("*-result.json")]
+    assert "merge: not tried, as nothing is shown to have regressed" in told
 
 
 UNUSABLE = {
