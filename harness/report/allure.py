@@ -162,6 +162,11 @@ def mitigation_title(mitigation: str, row: Row | None) -> str:
     return f"{mitigation}: closes the gap: {row['answer']}; {percent(row['closure'])} of the loss given back{kept}"
 
 
+def untried_title(mitigation: str) -> str:
+    """Of a mitigation in an audit that shows no regression, which is not to say that nothing was lost."""
+    return f"{mitigation}: not tried, as nothing is shown to have regressed"
+
+
 def mitigation_html(row: Row, reason: str | None) -> str:
     """One mitigation. row: as in verdict.json's mitigations; reason: why it is not shown to close the gap."""
     said = f"Closes the gap: {row['answer']}." if reason is None else f"{reason[0].upper()}{reason[1:]}."

@@ -49,7 +49,10 @@ def test_regression(verdict):
 @allure.feature(TRIED)
 @allure.severity("normal")
 def test_mitigation(mitigation, mitigate, audit):
-    """What was lost can be brought back: judged on items that did not choose how. Passes where nothing was lost."""
+    """What was lost can be brought back: judged on items that did not choose how.
+
+    Where nothing is shown to have regressed there is nothing to try, and this says nothing of the candidate.
+    """
     if (found := mitigate(mitigation)) is not None and (reason := why_open(audit, found)):
         pytest.fail(f"{mitigation}: {reason}", pytrace=False)
 
