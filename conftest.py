@@ -14,8 +14,9 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from fixtures.prepared import prepared, visible
-from fixtures.record import NO_VERDICT, UNUSABLE, Record, emptied, leave_reports, refuse, remove_verdict
+from fixtures.record import NO_VERDICT, UNUSABLE, Record, emptied, leave_reports, refuse
 from harness.report.allure_results import FOLDER
+from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
 
@@ -205,9 +206,7 @@ def pytest_sessionfinish(session, exitstatus):
     record = config.stash[RECORD]
     record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus))
     if not config.option.collectonly:
-        from harness.report.document import header
-
-        leave_reports(config, record, audit.options.out, header(audit))
+        leave_reports(config, record, audit)
     result = yield
     session.exitstatus = record.status
     return result

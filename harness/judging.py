@@ -100,6 +100,7 @@ class Judging(ABC):
     origin: tuple[str, ...] = ()  # in words: where the scores come from, if no model runs
     provenance: Mapping[str, Any] = {}  # the same as values, for verdict.json
     command: str | None = None  # that gave the scores, if it was another one than this process runs
+    created: str | None = None  # when that was (ISO 8601), if it was not now
 
     @abstractmethod
     def scores(

@@ -92,7 +92,7 @@ class Recorded(Judging):
     """Scores that were written before.
 
     tested: what testing the instrument gave when they were made; environment, packages: they come from; origin: in
-    words; provenance: the same as keys of verdict.json; command: that gave them, if it was another one.
+    words; provenance: the same as keys of verdict.json; command, created: that gave them and when, if not this one now.
     """
 
     basket: Basket
@@ -107,6 +107,7 @@ class Recorded(Judging):
     origin: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
+    created: str | None = None
     _items: dict[str, tuple[Item, ...]] = field(default_factory=dict)
 
     def scores(

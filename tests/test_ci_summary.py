@@ -18,6 +18,7 @@ from tests.tiny_audit import ROOT, command, environment
 from tests.verdicts import HOSTILE
 
 KINDS = {name: getattr(verdicts, name) for name in ("ship", "inconclusive", "blocked", "worst_case")}
+ON_GITHUB = {"GITHUB_ACTIONS": "true"}
 PROSE = {"text", "text_special", "strong_open", "strong_close"}
 
 
@@ -74,7 +75,7 @@ def test_names_and_reasons_of_others_are_nothing_but_text():
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_one_error_is_annotated_unless_the_model_may_ship(make):
     made = make()
-    line = annotation(made["exit"], decision_line(made))
+    line = annotation(made["exit"], decision_line(made), ON_GITHUB)
     if made["decision"] == "SHIP":
         assert line is None
     else:
@@ -84,7 +85,8 @@ def test_one_error_is_annotated_unless_the_model_may_ship(make):
 
 def test_a_run_without_a_verdict_says_so_everywhere():
     line = "NO DECISION (exit 3): the run broke: disk full; nothing may ship on this."
-    assert annotation(3, line) == f"::error title=Lethe::{line}"
+    assert annotation(3, line, ON_GITHUB) == f"::error title=Lethe::{line}"
+    assert annotation(3, line, {}) is None
     assert "Nothing may ship on this run." in undecided_summary(line)
     assert suite_properties(3, None) == [("decision", "NO DECISION"), ("exit", "3")]
 

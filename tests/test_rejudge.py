@@ -12,9 +12,12 @@ import pytest
 
 from harness.report import again
 from harness.report.__main__ import main
+from harness.report.memo import write_memo
+from harness.report.model_card import write_model_card
+from harness.report.terminal import decision_line
 from harness.specs import Policy
 from tests.conftest import save_adapter, save_tiny
-from tests.recorded import recorded, scores_of, verdict_in, without_time, write
+from tests.recorded import recorded, scores_of, verdict_in, write
 from tests.tiny_audit import ROOT, environment, run, teach, write_basket, write_tasks
 
 BASE = {"arith": scores_of(0.6), "recall": scores_of(0.5, key=1), "domain": scores_of(0.2, key=2)}
@@ -31,8 +34,9 @@ def stored(tmp_path) -> Path:
 
 
 def same(folder: Path, other: Path) -> bool:
-    scores = [(path / "scores.jsonl").read_bytes() for path in (folder, other)]
-    return without_time(folder) == without_time(other) and scores[0] == scores[1]
+    """All that an audit leaves but what only the gate writes, and plots, which memo.pdf has."""
+    names = ("verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml")
+    return all((folder / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
 AUDITS = {
@@ -48,8 +52,12 @@ AUDITS = {
 @pytest.mark.parametrize(("candidates", "more"), AUDITS.values(), ids=AUDITS)
 def test_nothing_changed_gives_the_same_verdict_byte_for_byte(tmp_path, candidates, more):
     made = write(recorded(tmp_path / "out", BASE, *candidates, settings=SETTINGS, **more))
+    edited(tmp_path / "out", "verdict.json", lambda text: text.replace(made["created"], "2020-02-02T02:02:02+00:00"))
+    write_memo(verdict_in(tmp_path / "out"), tmp_path / "out")
+    write_model_card(verdict_in(tmp_path / "out"), tmp_path / "out")
     assert main(["--from", str(tmp_path / "out" / "scores.jsonl")]) == made["exit"]
     assert same(tmp_path / "out", tmp_path / "out" / "again")
+    assert "2 February 2020" in (tmp_path / "out" / "again" / "memo.md").read_text()
 
 
 def test_an_audit_that_stopped_early_keeps_what_it_planned(tmp_path):
@@ -84,20 +92,21 @@ def test_a_gate_s_own_verdict_comes_out_again_without_torch(audited, tmp_path):
 
 def test_another_margin_decides_otherwise_and_is_told(stored, capsys):
     assert verdict_in(stored)["decision"] == "BLOCKED"
-    before = without_time(stored)
+    before = (stored / "verdict.json").read_bytes()
     assert main(["--from", str(stored / "scores.jsonl"), "--margin", "arith=20"]) == 0
     made = verdict_in(stored / "again")
     assert (made["decision"], made["exit"]) == ("SHIP", 0)
     assert [row["margin"] for row in made["benchmarks"]] == [20.0, 3.0]
     run = verdict_in(stored)
-    assert made["rejudged"] == {"margins": {"arith": 7.0}, "created": run["created"], "command": run["command"]}
+    assert made["rejudged"] == {"margins": {"arith": 7.0}, "command": run["command"]}
+    assert made["created"] == run["created"]
     assert made["command"] == f"{run['command']} --margin arith=20"
     said = capsys.readouterr().out
     told = "Margins were changed after the answers were known: 20 on arith (it ran with 7)."
     assert told in said
     assert told in (stored / "again" / "memo.md").read_text().replace("\\", "")
     assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in said
-    assert without_time(stored) == before
+    assert (stored / "verdict.json").read_bytes() == before
 
 
 def test_the_numbers_are_those_of_an_audit_with_that_margin(stored, tmp_path):
@@ -166,6 +175,31 @@ def test_options_that_cannot_be_used_end_with_the_gate_s_status(stored, capsys, 
     assert main(["--from", str(stored), *given]) == 4
     assert sentence in capsys.readouterr().err
     assert not (stored / "again").exists()
+
+
+def test_the_audit_that_is_judged_again_stays_as_it_is(stored, capsys):
+    before = {path: path.read_bytes() for path in stored.iterdir() if path.is_file()}
+    assert main(["--from", str(stored), "--margin", "arith=20", "--out", str(stored / ".")]) == 4
+    assert "holds the audit that is judged again" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in stored.iterdir() if path.is_file()} == before
+
+
+def test_a_verdict_that_came_out_before_does_not_outlive_a_refusal(stored):
+    assert main(["--from", str(stored), "--margin", "arith=20"]) == 0
+    assert (stored / "again" / "summary.md").read_text().startswith("## Lethe: SHIP")
+    edited(stored, "scores.jsonl", lambda text: text[:-40])
+    assert main(["--from", str(stored), "--margin", "arith=20"]) == 4
+    assert not [path for path in (stored / "again").rglob("*") if path.is_file()]
+
+
+def test_a_pipeline_is_told_as_by_the_gate(stored, tmp_path, monkeypatch, capsys):
+    step = tmp_path / "step.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    assert main(["--from", str(stored)]) == 1
+    line = decision_line(verdict_in(stored))
+    assert capsys.readouterr().out.splitlines()[-1] == f"::error title=Lethe::{line}"
+    assert step.read_text() == (stored / "again" / "summary.md").read_text()
 
 
 def test_an_inconclusive_audit_ends_with_its_own_status(tmp_path):

@@ -9,11 +9,13 @@ python -m harness.report history out/step-1 out/step-2 … [--out DIR]
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.report.summary import annotation
 from harness.specs import Unusable
 
 BROKEN, UNUSABLE = 3, 4  # statuses of the gate
@@ -33,6 +35,8 @@ def main(given: Sequence[str]) -> int:
         return follow(given[1:]) if given[:1] == ["history"] else judge(given)
     except Unusable as error:
         print(f"ERROR: {error}", file=sys.stderr)
+        if said := annotation(UNUSABLE, str(error), os.environ):
+            print(said)
         return UNUSABLE
     except Exception:  # Python would end with 1, which says that something regressed
         traceback.print_exc()
@@ -41,8 +45,8 @@ def main(given: Sequence[str]) -> int:
 
 def judge(given: Sequence[str]) -> int:
     from harness.baskets import read_margins
-    from harness.report import again
-    from harness.report.terminal import verdict_lines
+    from harness.report import again, summary
+    from harness.report.terminal import decision_line, verdict_lines
 
     parser = Arguments(prog="python -m harness.report", description="Judges a stored audit again.")
     parser.add_argument("--from", dest="scores", type=Path, required=True, metavar="SCORES", help="its scores.jsonl")
@@ -55,7 +59,10 @@ def judge(given: Sequence[str]) -> int:
     made = again.judge_again(options.scores, out, read_margins(options.margin))
     if made["code"] != before["code"]:
         print("judged by other code than the run's, so that numbers may differ from its verdict")
-    print(*verdict_lines(made), f"written to {out}/verdict.json", sep="\n")
+    summary.write(out, summary.summary(made), os.environ)
+    print(*verdict_lines(made), f"written to {out}: memo.pdf, summary.md, verdict.json", sep="\n")
+    if said := summary.annotation(made["exit"], decision_line(made), os.environ):
+        print(said)
     return made["exit"]
 
 

@@ -2,8 +2,8 @@
 
     python -m harness.report --from out/scores.jsonl --margin ifeval=3
 
-With the run's own margins the same verdict comes out, byte for byte but for its time. The mitigations are judged as
-they were made: the settings that the run's margins picked, on the same items.
+With the run's own margins the same files come out, byte for byte: the audit's time is that of the run. The mitigations
+are judged as they were made: the settings that the run's margins picked, on the same items.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from harness.checkpoints import CheckedModel
 from harness.judging import Options, check_out
 from harness.recorded import Recorded
 from harness.report import document, stored
+from harness.report.files import remove_verdict
 from harness.specs import Basket, Experiment, ModelSpec, Unusable
 from harness.trial import Trial, tried
 from harness.verdict import REGRESSED
@@ -43,8 +44,13 @@ class Retold:
 def judge_again(scores: Path, out: Path, margins: Mapping[str, float]) -> dict[str, Any]:
     """verdict.json's content under other margins (in points, by benchmark), written to `out` with its scores.
 
-    scores: an audit's scores.jsonl, with its verdict.json beside it. Raises `Unusable`.
+    scores: an audit's scores.jsonl, with its verdict.json beside it. Raises `Unusable`, with nothing left in `out`.
     """
+    if out.resolve() == (scores if scores.is_dir() else scores.parent).resolve():
+        raise Unusable(
+            f"--out {out} holds the audit that is judged again, which stays as it is; name another directory."
+        )
+    remove_verdict(out)
     audit, told = load(scores, out, margins)
     check_out(out)
     found = retold(audit, told)
@@ -110,6 +116,7 @@ def _recorded(told: Mapping[str, Any], scores: Path, out: Path, margins: Mapping
         tested=told["canaries"],
         provenance={key: told[key] for key in KEPT if key in told} | changed,
         command=_command(told, basket, changed),
+        created=told["created"],
     )
     audit.held, seen = stored.read_scores(scores, {side: model.digest for side, model in audit.sides.items()})
     items = stored.items_of(audit.held, base.digest, [b.name for b in basket.benchmarks])
@@ -123,8 +130,8 @@ def _model(row: Mapping[str, Any], base: CheckedModel | None) -> CheckedModel:
 
 
 def _changed(told: Mapping[str, Any], margins: Mapping[str, float]) -> dict[str, Any]:
-    """{"rejudged": …} with what the run had: margins that are others now, command, time; empty if all are the run's."""
-    before = told.get("rejudged", {"margins": {}, "created": told["created"], "command": told["command"]})
+    """{"rejudged": …} with what the run had: margins that are others now, and command; empty if all are the run's."""
+    before = told.get("rejudged", {"margins": {}, "command": told["command"]})
     set_by_run = {row["name"]: row["margin"] for row in told["settings"]["benchmarks"]}
     now = set_by_run | {name: float(value) for name, value in margins.items()}
     set_by_run |= before["margins"]

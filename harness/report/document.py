@@ -40,7 +40,7 @@ def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     about = next((audit.subjects[n] for n, v in judged if v is worst), None)
     made = {
         "schema": SCHEMA,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": audit.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decision": decision,
         "exit": status,
         **header(audit),

@@ -47,9 +47,14 @@ def undecided_summary(line: str) -> str:
     return f"## Lethe: no decision\n\n**{markdown(line)}**\n\nNothing may ship on this run.\n"
 
 
-def annotation(status: int, line: str) -> str | None:
-    """The one ::error command of a run on GitHub, in the words of its last line; None for a run that may ship."""
-    return None if status == 0 else f"::error title=Lethe::{workflow_command(line)}"
+def annotation(status: int, line: str, variables: Mapping[str, str]) -> str | None:
+    """The one ::error command of a run on GitHub, in the words of its last line; None elsewhere, and if it may ship.
+
+    variables: of the environment.
+    """
+    if status == 0 or variables.get("GITHUB_ACTIONS") != "true":
+        return None
+    return f"::error title=Lethe::{workflow_command(line)}"
 
 
 def write(out: Path, text: str, variables: Mapping[str, str]) -> None:
