@@ -17,6 +17,7 @@ from harness.report import allure, allure_results, escape, flips, item_plot
 from harness.report.terminal import decision_line
 from tests import verdicts
 from tests.conftest import save_adapter, save_tiny
+from tests.recorded import recorded
 from tests.tiny_audit import run, teach, verdict_of, write_tasks
 from tests.verdicts import HOSTILE
 
@@ -106,10 +107,12 @@ def test_every_failure_has_one_category(message, status, category):
 
 
 def test_lost_items_are_there_for_work_and_for_reading():
-    made = [flips.Flip(f"t:{n}", "t", 1.0, 0.0, -1.0, f"=question {n}", "gold", HOSTILE, "x" * 9000) for n in range(60)]
+    made = [
+        flips.Flip(f"t:{n}", "t", 1.0, 0.0, -1.0, 3, f"=question {n}", "gold", HOSTILE, "x" * 9000) for n in range(60)
+    ]
     rows = list(csv.DictReader(io.StringIO(flips.as_csv(made))))
     assert len(rows) == 60
-    assert (rows[7]["base"], rows[7]["change"]) == ("100.0", "-100.0")
+    assert (rows[7]["base"], rows[7]["change"], rows[7]["seed"]) == ("100.0", "-100.0", "3")
     assert rows[7]["question"] == "'=question 7"
     assert rows[7]["answer_of_base"].startswith("<script>")
     assert len(rows[7]["answer_of_candidate"]) < 4100
@@ -117,6 +120,15 @@ def test_lost_items_are_there_for_work_and_for_reading():
     assert "The 40 of 60 items that changed most" in seen.words
     assert seen.elements <= HARMLESS | {"html", "head", "meta", "title", "body"}
     assert "x" * 1000 not in seen.words
+
+
+def test_the_answers_shown_are_those_of_the_seed_under_which_an_item_changed(tmp_path):
+    """Under the other seed both sides may be right."""
+    base, tuned = np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    audit = recorded(tmp_path, {"arith": base}, {"arith": tuned})
+    lost, won = flips.changed(audit, audit.candidates, "arith")
+    assert (lost.seed, lost.change, lost.before, lost.after) == (1, -0.5, "says 1", "says 0")
+    assert (won.seed, won.change, won.before, won.after) == (1, 0.5, "says 0", "says 1")
 
 
 def test_the_drawing_of_the_items_counts_them_and_is_the_same_every_time():

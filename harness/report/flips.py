@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.checkpoints import CheckedModel
 from harness.compare import Comparison
@@ -19,8 +20,13 @@ from harness.judging import Judging
 from harness.report import escape
 from harness.report.markup import NUMBER, page, table
 from harness.report.numbers import points, signed
+from harness.store import Score
 
-HEAD = ("item", "task", "base", "candidate", "change", "question", "expected", "answer_of_base", "answer_of_candidate")
+HEAD = (
+    "item", "task", "base", "candidate", "change", "seed", "question", "expected", "answer_of_base",
+    "answer_of_candidate",
+)  # fmt: skip
+Cell = tuple[int, list[dict[str, Score]], NDArray[np.float64]]  # seed, answers of base and candidate, changes
 READ = 40  # items on a page for reading; the CSV has them all
 CELL, FIELD = 700, 4000  # characters of a text, on the page and in the CSV
 
@@ -29,7 +35,8 @@ CELL, FIELD = 700, 4000  # characters of a text, on the page and in the CSV
 class Flip:
     """One item whose score changed. base, candidate, change: proportions, in the mean over seeds (and training runs).
 
-    before, after: the answers of base and candidate under the first seed; expected: the right one, where it is known.
+    seed: the one under which the item changed most so (and in the training run that did); before, after: the answers of
+    base and candidate there; expected: the right one, where it is known.
     """
 
     item: str
@@ -37,6 +44,7 @@ class Flip:
     base: float
     candidate: float
     change: float
+    seed: int
     question: str
     expected: str
     before: str
@@ -47,17 +55,28 @@ def changed(audit: Judging, candidates: Sequence[CheckedModel], benchmark: str) 
     """Items lost or won, those that changed most first. candidates: one, or the training runs of a recipe."""
     mean = averaged(audit, candidates, benchmark)
     base, change = mean.base.mean(axis=1), mean.change.mean(axis=1)
-    seed, loaded = audit.written(benchmark)[0], audit.benchmarks[benchmark]
-    sides = [audit.scores(side, benchmark, seed) for side in (audit.base, candidates[0])]
+    loaded, cells = audit.benchmarks[benchmark], _cells(audit, candidates, benchmark)
     items = {item.id: item for item in audit.items(benchmark)}
     found = []
     for n in np.flatnonzero(change):
-        item = items[mean.items[n]]
+        item, sign = items[mean.items[n]], np.sign(change[n])
+        seed, sides, _ = max(cells, key=lambda cell: sign * cell[2][n])
         answers = [loaded.answer(item, side[item.id]) for side in sides]
         scores = float(base[n]), float(base[n] + change[n]), float(change[n])
         texts = loaded.question(item), loaded.expected(item)
-        found.append(Flip(item.id, item.stratum, *scores, *texts, *answers))
+        found.append(Flip(item.id, item.stratum, *scores, seed, *texts, *answers))
     return sorted(found, key=lambda flip: (-abs(flip.change), flip.item))
+
+
+def _cells(audit: Judging, candidates: Sequence[CheckedModel], benchmark: str) -> list[Cell]:
+    """What was answered under each seed, and each item's change there."""
+    found = []
+    for candidate in candidates:
+        run = audit.comparison(candidate, benchmark)
+        for seed in audit.written(benchmark):
+            sides = [audit.scores(side, benchmark, seed) for side in (audit.base, candidate)]
+            found.append((seed, sides, run.change[:, run.seeds.index(seed)]))
+    return found
 
 
 def averaged(audit: Judging, candidates: Sequence[CheckedModel], benchmark: str) -> Comparison:
@@ -71,8 +90,8 @@ def as_csv(flips: Sequence[Flip]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEAD)
-    for item, task, base, candidate, change, *texts in map(astuple, flips):
-        numbers = [points(base), points(candidate), points(change)]
+    for item, task, base, candidate, change, seed, *texts in map(astuple, flips):
+        numbers = [points(base), points(candidate), points(change), seed]
         writer.writerow(
             [*map(escape.csv_cell, (item, task)), *numbers, *(escape.csv_cell(escape.cut(t, FIELD)) for t in texts)]
         )
