@@ -209,6 +209,10 @@ def pytest_sessionfinish(session, exitstatus):
         leave_reports(config, record, audit)
     result = yield
     session.exitstatus = record.status
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR and (
+        reporter := config.pluginmanager.getplugin("terminalreporter")
+    ):
+        pytest_terminal_summary(reporter, config)  # which pytest leaves out then
     return result
 
 
