@@ -173,11 +173,13 @@ def test_a_run_that_ended_without_a_verdict_has_no_case_that_says_ship(tmp_path,
         write_result(
             tmp_path, "SHIP", DECISION, 90, descriptionHtml="SHIP", attachments=[{"source": "a", "name": "SHIP"}]
         )
+        (tmp_path / "a").write_text("SHIP")
     allure_results.finish(tmp_path, DECISION, "NO DECISION (exit 3): the run broke")
     first = results(tmp_path)[0]
     assert (first["name"], first["status"]) == ("NO DECISION", "broken")
     assert first["statusDetails"]["message"] == "NO DECISION (exit 3): the run broke"
     assert "SHIP" not in json.dumps(first)
+    assert not (tmp_path / "a").exists()
 
 
 def test_environment_executor_and_categories_are_told(tmp_path):

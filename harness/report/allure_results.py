@@ -60,6 +60,8 @@ def finish(folder: Path, decision: str, undecided: str | None) -> None:
     results = dict(_results(folder))
     if undecided is not None:
         path = next((p for p, r in results.items() if r.get("fullName") == decision), folder / "undecided-result.json")
+        for attached in results.get(path, {}).get("attachments", ()):  # they say what that case has said
+            (folder / Path(attached["source"]).name).unlink(missing_ok=True)
         results[path] = _overruled(results.get(path) or _missing(decision), undecided)
     starts = [result["start"] for result in results.values() if "start" in result]
     for path, result in results.items():
