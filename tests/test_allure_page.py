@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.report.allure_page import HISTORY, build, forget, opening, without_counter
+from harness.report.allure_page import HISTORY, build, forget, main, opening, without_counter
 from harness.report.allure_page import allure as program
 from harness.specs import Unusable
 
@@ -57,6 +57,14 @@ def test_without_node_one_sentence_says_what_to_install(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     with pytest.raises(Unusable, match=r"needs a newer Node\.js than v18\.2\.0; install"):
         program()
+
+
+def test_a_page_that_cannot_be_made_never_ends_as_a_regression(tmp_path, monkeypatch, capsys):
+    (tmp_path / "1-result.json").write_text('{"name": "SHIP", "start": 1}')
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--results", str(tmp_path)]) == 4
+    assert capsys.readouterr().err.startswith("ERROR: the Allure page needs Node.js, which is not there; install")
 
 
 def test_without_results_one_sentence_says_to_run_an_audit(tmp_path):

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.report.allure_results import CATEGORIES, Result
 from harness.specs import Unusable
 
 ALLURE = "3.18.0"
+UNUSABLE = 4  # a gate's status; Python's own 1 says that something regressed
 NODE = 20  # the oldest major version that this Allure runs on
 HISTORY = "allure-history.jsonl"  # beside the page; one line an audit
 RUNS = 50  # audits that the history keeps
@@ -192,7 +194,8 @@ def _index(made: Path) -> Path:
     return found[0]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.report.allure_page", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("out/allure-results"), metavar="DIR")
     parser.add_argument("--page", type=Path, metavar="FILE", help="default: allure.html beside the results")
@@ -200,8 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         print(build(given.results, given.page or given.results.parent / "allure.html"))
     except Unusable as error:
-        raise SystemExit(str(error)) from None
+        print(f"ERROR: {error}", file=sys.stderr)
+        return UNUSABLE
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
