@@ -104,7 +104,8 @@ def test_another_margin_decides_otherwise_and_is_told(stored, capsys):
     said = capsys.readouterr().out
     told = "Margins were changed after the answers were known: 20 on arith (it ran with 7)."
     assert told in said
-    assert told in (stored / "again" / "memo.md").read_text().replace("\\", "")
+    for name in ("memo.md", "summary.md", "model-card.yaml"):
+        assert told in (stored / "again" / name).read_text().replace("\\", "")
     assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in said
     assert (stored / "verdict.json").read_bytes() == before
 

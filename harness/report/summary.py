@@ -13,7 +13,7 @@ from harness.report.allure import name
 from harness.report.escape import cut, markdown, workflow_command
 from harness.report.numbers import confidence, limit, points
 from harness.report.terminal import decision_line
-from harness.report.words import change, share
+from harness.report.words import change, changed_margins, share
 
 Document = Mapping[str, Any]
 
@@ -31,6 +31,8 @@ def summary(document: Document) -> str:
     level = confidence(document["policy"]["alpha"])
     kinds = [words for kind, words in MEANING.items() if any(r["verdict"] == kind for r in document["benchmarks"])]
     parts.append(f"In points; each bound holds with {level} confidence. {' '.join(kinds)}")
+    if changed := changed_margins(document):
+        parts.append(f"**{markdown(changed)}**")
     if why := [f"{name(r['name'])}: {r['reason']}" for r in document["benchmarks"] if r["verdict"] != "PASS"]:
         parts.append(_list(why))
     if document["mitigations"]:
