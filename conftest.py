@@ -81,8 +81,10 @@ def pytest_configure(config):
                     print(said, flush=True)
         raise pytest.UsageError(str(error)) from None
     audit = config.stash[AUDIT]
-    if getattr(config.option, "allure_report_dir", "") is None and not config.option.collectonly:
-        config.option.allure_report_dir = str(emptied(audit.options.out.absolute() / FOLDER))  # workers get this one
+    if not _is_worker(config) and not config.option.collectonly:
+        results = emptied(audit.options.out.absolute() / FOLDER)
+        if getattr(config.option, "allure_report_dir", "") is None:
+            config.option.allure_report_dir = str(results)  # workers get this one
     config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
 
