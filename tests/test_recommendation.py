@@ -38,7 +38,11 @@ def test_a_mitigation_is_released_only_if_it_passed_in_full():
     found = blocked(tried("isolation", "yes", retention=None, full="SHIP"))
     assert release(found).endswith("instead of m: judged in full, it passes every benchmark.")
     found = blocked(tried("merge", "no"), tried("isolation", "yes", full="BLOCKED"))
-    assert release(found).startswith("Release nothing")
+    assert release(found).endswith(
+        "no mitigation may ship in its place (merge: no, isolation: yes, and BLOCKED in full)."
+    )
+    found = blocked(tried("merge", "no"), tried("isolation", "yes"))  # judged again, when another one was the best
+    assert release(found).endswith("(merge: no, isolation: yes, but not judged in full).")
 
 
 @pytest.mark.parametrize(

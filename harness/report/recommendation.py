@@ -32,8 +32,17 @@ def release(document: Document) -> str:
             )
     if not tried:
         return f"Release nothing: {names} is blocked, and no mitigation was tried."
-    listed = ", ".join(f"{row['name']}: {row.get('answer') or 'could not be tried'}" for row in tried)
-    return f"Release nothing: {names} is blocked, and no mitigation is shown to close the gap ({listed})."
+    listed = ", ".join(f"{row['name']}: {_outcome(row)}" for row in tried)
+    return f"Release nothing: {names} is blocked, and no mitigation may ship in its place ({listed})."
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    """Whether a mitigation closes the gap on its half of the items, and what all of them say where that is known."""
+    if "error" in row:
+        return "could not be tried"
+    if full := row.get("full"):
+        return f"{row['answer']}, and {full['decision']} in full"
+    return f"{row['answer']}, but not judged in full" if row["answer"] == "yes" else row["answer"]
 
 
 def next_cycle(document: Document) -> list[str]:
