@@ -55,8 +55,9 @@ def test_the_summary_says_the_decision_and_every_interval(make):
     assert decision_line(made).partition(": ")[2] in seen.words
     for row in made["benchmarks"]:
         assert allure.change(row) in seen.words
-    if made["decision"] != "SHIP":
-        assert "SHIP" not in seen.words
+    if made["decision"] != "SHIP":  # a mitigation may ship, and says so in its own row alone
+        able = [tried for tried in made["mitigations"] if tried.get("full")]
+        assert seen.words.count("SHIP") == len(able)
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)

@@ -259,7 +259,7 @@ def write(history: History, out: Path) -> list[Path]:
     table = [HEAD, tuple("---" for _ in HEAD), *(tuple(markdown(cell) for cell in row) for row in _rows(history))]
     text = ["# Drift since the base", ""]
     for who, spec, digest, where in _models(history):
-        text.append(f"- {who}: {markdown(_name(spec))} ({digest}){where and f', {markdown(_name(where))}'}")
+        text.append(f"- {who}: {markdown(_name(spec))} ({markdown(digest)}){where and f', {markdown(_name(where))}'}")
     text.append("")
     text += [f"| {' | '.join(row)} |" for row in table]
     text += ["", _legend(history), ""]
