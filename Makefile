@@ -4,15 +4,21 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: audit test parity candidate calibrate speed mitigations
+.PHONY: audit report test page parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
+
+report: $(READY)  ## the Allure report of the last audit as one HTML file, out/allure.html (needs Node.js)
+	$(BIN)/python -m harness.report.allure_page $(ARGS)
 
 test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+page: $(READY)  ## open that report in a browser and check it (needs Node.js and Chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m page $(ARGS)
 
 parity: $(READY)  ## our scores against lm-eval's own backend on the embedded model (a quarter of an hour)
 	$(BIN)/python -m pytest -m parity $(ARGS)

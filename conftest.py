@@ -6,27 +6,24 @@ found here, before collection, and ends in one sentence and exit status 4.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _pytest.mark.expression import Expression
 
-from harness.baskets import check_seeds, load_basket, with_options
-from harness.specs import Basket, Unusable
+from fixtures.prepared import prepared, visible
+from fixtures.record import NO_VERDICT, UNUSABLE, Record, emptied, leave_reports, refuse
+from harness.report.allure_results import FOLDER
+from harness.report.files import remove_verdict
+from harness.report.terminal import verdict_lines
+from harness.specs import Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.allure_cases"]
 
-QUICK = Path(__file__).parent / "fixtures" / "baskets" / "quick.toml"
-NO_VERDICT = 3  # the run broke: pytest's own status for an internal error
 NOTHING_RAN = 5
 GATES = ("forgetting",)
-MADE_FROM_THE_VERDICT = ("memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg")
-INCOMPLETE = 10  # BLOCKED, as a benchmark that was not judged is inconclusive
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
 
@@ -45,7 +42,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("lethe", "release gate")
     group.addoption("--base", metavar="SPEC", help="the model before fine-tuning (default: embedded:base)")
     group.addoption("--candidate", metavar="SPEC", action="append", help="a fine-tune to judge; repeatable")
-    group.addoption("--basket", metavar="FILE", type=Path, default=QUICK, help="benchmarks and margins (TOML)")
+    group.addoption("--basket", metavar="FILE", type=Path, help="benchmarks and margins (TOML; default: quick)")
     group.addoption("--out", metavar="DIR", help="where the reports go (default: out)")
     group.addoption("--store", metavar="DIR", help="where item scores are kept (default: the cache directory)")
     group.addoption("--seeds", metavar="0,1,2", help="evaluation seeds, for every benchmark")
@@ -71,62 +68,25 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before allure-pytest, which reads there where its results go
 def pytest_configure(config):
     if config.option.help or not gate_selected(config, "forgetting"):
         return
     try:
-        config.stash[AUDIT] = _prepare(config)
+        config.stash[AUDIT] = prepared(config)
     except Unusable as error:
         if not _is_worker(config) and not config.option.collectonly:
-            _remove_verdict(Path(config.option.out or "out"))
+            with visible(config):
+                if said := refuse(Path(config.option.out or "out"), str(error)):
+                    print(said, flush=True)
         raise pytest.UsageError(str(error)) from None
-    config.stash[RECORD] = Record()
+    audit = config.stash[AUDIT]
+    if not _is_worker(config) and not config.option.collectonly:
+        results = emptied(audit.options.out.absolute() / FOLDER)
+        if getattr(config.option, "allure_report_dir", "") is None:
+            config.option.allure_report_dir = str(results)  # workers get this one
+    config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
-
-
-class Record:
-    """What the gate's tests reported, in this process or in xdist's workers; `status`: what the run ends with."""
-
-    def __init__(self):
-        self.failed, self.status = False, 0
-        self._properties: list[tuple[str, Any]] = []
-
-    def pytest_runtest_logreport(self, report):
-        self.failed |= report.outcome == "failed"
-        if report.when == "???":  # xdist's word for a worker that died: the machine's error, no verdict
-            self._properties += [("lethe_died", NO_VERDICT), ("lethe_error", str(report.longrepr))]
-        if report.when == "teardown" or report.outcome == "failed":  # a test's properties stand in each of its reports
-            self._properties += report.user_properties
-
-    def pytest_collectreport(self, report):
-        self.failed |= report.outcome == "failed"
-
-    def all(self, name: str) -> list:
-        return [value for key, value in self._properties if key == name]
-
-    @property
-    def document(self) -> dict | None:
-        """verdict.json's content, if the decision was made."""
-        made = self.all("lethe_verdict")
-        return json.loads(made[-1]) if made else None
-
-    def settle(self, status: int, planned: int) -> None:
-        """pytest's own status and the number of verdicts that there must be -> the run's status."""
-        statuses, judged = self.all("lethe_status"), len(set(self.all("lethe_judged")))
-        if self.document is None:
-            statuses += self.all("lethe_died")
-        if status not in (0, 1):
-            self.status = status
-        elif statuses:
-            self.status = max(statuses)
-        elif self.document is None or judged < planned:
-            self.status = 1 if "REGRESSED" in self.all("lethe_kind") else INCOMPLETE
-        else:
-            decided = self.document["exit"]
-            self.status = NO_VERDICT if decided == 0 and self.failed else decided
-            self.decided = self.status == decided
-
-    decided = False
 
 
 def gate_selected(config, gate: str) -> bool:
@@ -145,92 +105,6 @@ def pytest_ignore_collect(collection_path, config):
     if (config.option.markexpr or "").strip() in GATES and collection_path.suffix == ".py":
         return None if "gates" in collection_path.parts else True
     return None
-
-
-def _prepare(config):
-    from fixtures import embedded
-    from fixtures.mitigations import materials
-    from harness.assets import cache_dir
-    from harness.audit import Options, prepare
-    from mitigations.experiment import check_experiment, check_names
-
-    basket = _basket(config)
-    said = {key: value for key, value in basket.run.items() if getattr(config.option, key, None) in (None, [])}
-    option = {key: said.get(key, getattr(config.option, key, None)) for key in (*basket.run, *vars(config.option))}
-    mitigate = check_names(option["mitigate"] or "", basket.experiment is not None)
-    if any(b.task == "lethe_chemistry" for b in basket.benchmarks):
-        with _visible(config):
-            embedded.chemistry_data()
-    candidates = option["candidate"] or []
-    candidates = tuple([candidates] if isinstance(candidates, str) else candidates)
-    out = Path(option["out"] or "out")
-    if not candidates:
-        raise Unusable(
-            "no candidate to judge; name one with --candidate SPEC (the embedded one: --candidate embedded:chemistry)."
-        )
-    options = Options(
-        base=option["base"] or "embedded:base",
-        candidates=candidates,
-        out=out,
-        store=Path(option["store"] or cache_dir() / "store"),
-        backend=option["backend"] or "hf",
-        device=_worker_device(option["device"] or "auto"),
-        dtype=option["dtype"] or "auto",
-        trust_remote_code=bool(option["trust_remote_code"]),
-        recipe=bool(option["recipe"]),
-        workers=getattr(config.option, "numprocesses", None) or 1,
-        mitigate=() if _made_by_us(candidates, out) else mitigate,
-        digests=getattr(config, "workerinput", {}).get("lethe_digests", {}),
-    )
-    with _visible(config):
-        audit = prepare(basket, options)
-        if mitigate:
-            check_experiment(mitigate, audit, materials(basket.experiment))
-    return audit
-
-
-def _made_by_us(candidates: tuple[str, ...], out: Path) -> bool:
-    """True if a candidate is a mitigation that an earlier run has put into --out: none is tried on it, or over it."""
-    return any(Path(text).resolve().is_relative_to((out / "mitigations").resolve()) for text in candidates)
-
-
-def _basket(config) -> Basket:
-    margins = {}
-    for text in config.option.margin:
-        name, _, value = text.partition("=")
-        try:
-            margins[name] = float(value)
-        except ValueError:
-            raise Unusable(f"--margin {text} is no NAME=POINTS; write as in --margin ifeval=5.") from None
-    seeds = None
-    if config.option.seeds is not None:
-        words = [word for word in config.option.seeds.split(",") if word.strip()]
-        if not all(word.strip().isdecimal() for word in words):
-            raise Unusable(f"--seeds {config.option.seeds} are no whole numbers; write as in --seeds 0,1,2.")
-        seeds = check_seeds([int(word) for word in words], "--seeds")
-    return with_options(load_basket(config.option.basket), seeds, margins, config.option.stop_early)
-
-
-def _worker_device(device: str) -> str:
-    """One GPU per xdist worker where the user left the choice to us; CPU workers share the cores."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if not worker or device not in ("auto", "cuda"):
-        return device
-    import torch
-
-    number = int(worker.removeprefix("gw"))
-    if torch.cuda.is_available():
-        return f"cuda:{number % torch.cuda.device_count()}"
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
-    return device
-
-
-@contextlib.contextmanager
-def _visible(config):
-    """Lets downloads and conversions show their bars."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        yield
 
 
 def _is_worker(config) -> bool:
@@ -266,10 +140,12 @@ def pytest_sessionstart(session):
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config) or config.option.collectonly:
         return
-    _remove_verdict(audit.options.out)
+    remove_verdict(audit.options.out)
+    if not audit.live:
+        return
     from harness.report.progress import Watcher
 
-    with _visible(config):
+    with visible(config):
         stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
     config.stash[WATCHER] = Watcher(audit, stream)
     config.stash[WATCHER].start()
@@ -283,9 +159,7 @@ def pytest_generate_tests(metafunc):
         work = list(audit.work())
         metafunc.parametrize("cell", work, ids=[f"{side}-{name}-seed{seed}" for side, name, seed in work])
     if "canary" in metafunc.fixturenames:
-        from harness.audit import CANARIES
-
-        metafunc.parametrize("canary", CANARIES)
+        metafunc.parametrize("canary", audit.checks or ["none"])
     if "mitigation" in metafunc.fixturenames:
         metafunc.parametrize("mitigation", audit.options.mitigate or ["none"])
     if "judged" in metafunc.fixturenames:
@@ -296,10 +170,12 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --mitigate there is no mitigation to judge, and no case for one."""
+    """Without --mitigate there is no mitigation to judge, without a model no instrument to test, and no case for it."""
     audit = config.stash.get(AUDIT, None)
-    if audit is not None and not audit.options.mitigate:
-        items[:] = [item for item in items if "mitigation" not in item.fixturenames]
+    if audit is None:
+        return
+    absent = {"mitigation": not audit.options.mitigate, "canary": not audit.checks}
+    items[:] = [item for item in items if not any(absent.get(name) for name in item.fixturenames)]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -315,50 +191,43 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None and not call.excinfo.errisinstance(NO_ERROR):
         report.user_properties.append(("lethe_error", call.excinfo.exconly()))
         unusable = call.excinfo.errisinstance(Unusable)
-        report.user_properties.append(("lethe_status", 4 if unusable else NO_VERDICT))
+        report.user_properties.append(("lethe_status", UNUSABLE if unusable else NO_VERDICT))
         if unusable:
             report.longrepr = call.excinfo.exconly()
     return report
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session, exitstatus):
+    """Settles the status before other plugins write their files, and has the last word on it after them."""
     config = session.config
     if config.stash.get(WATCHER, None):
         config.stash[WATCHER].stop()
     audit = config.stash.get(AUDIT, None)
     if audit is None or _is_worker(config):
-        return
+        return (yield)
     record = config.stash[RECORD]
-    record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus), _planned(audit))
+    record.settle(NOTHING_RAN if config.option.collectonly and not exitstatus else int(exitstatus))
+    if not config.option.collectonly:
+        leave_reports(config, record, audit)
+    result = yield
     session.exitstatus = record.status
-    if not record.decided and not config.option.collectonly:
-        _remove_verdict(audit.options.out)
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR and (
+        reporter := config.pluginmanager.getplugin("terminalreporter")
+    ):
+        pytest_terminal_summary(reporter, config)  # which pytest leaves out then
+    return result
 
 
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash.get(AUDIT, None) is None:
         return
-    from harness.report.terminal import verdict_lines
-
     audit, record = config.stash[AUDIT], config.stash[RECORD]
     terminalreporter.section("verdict")
+    for line in verdict_lines(record.document) if record.decided else [record.last_line]:
+        terminalreporter.write_line(line)
     if record.decided:
-        for line in verdict_lines(record.document):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"written to {audit.options.out}/verdict.json")
-        return
-    judged, errors = len(set(record.all("lethe_judged"))), record.all("lethe_error")
-    why = f"the run broke: {errors[0]}" if errors else f"{judged} of {_planned(audit)} benchmarks judged"
-    terminalreporter.write_line(f"NO DECISION (exit {record.status}): {why}; nothing may ship on this.")
-
-
-def _planned(audit) -> int:
-    return len(audit.basket.skills) * len(audit.subjects)
-
-
-def _remove_verdict(out: Path) -> None:
-    """A file that says SHIP must not outlive a run that did not end so."""
-    for name in ("verdict.json", "scores.jsonl", *MADE_FROM_THE_VERDICT):
-        with contextlib.suppress(OSError):  # the status says it too
-            (out / name).unlink(missing_ok=True)
+        out = audit.options.out
+        terminalreporter.write_line(f"written to {out}: memo.pdf, summary.md, verdict.json, allure-results")
+    if record.annotation:
+        terminalreporter.write_line(record.annotation)

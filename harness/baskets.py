@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,18 @@ def check_margin(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
         raise Unusable(f"{where}: margin = {value!r} is no loss in points; write a number above 0 and up to 100.")
     return float(value)
+
+
+def read_margins(texts: Sequence[str]) -> dict[str, float]:
+    """The values of --margin, NAME=POINTS each, by benchmark; what they may be is checked by `with_options`."""
+    margins = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            margins[name] = float(value)
+        except ValueError:
+            raise Unusable(f"--margin {text} is no NAME=POINTS; write as in --margin ifeval=5.") from None
+    return margins
 
 
 def with_options(

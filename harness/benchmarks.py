@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from harness.answers import answer_of, expected_of, followed, instruction_kinds
 from harness.faults import faults
 from harness.fingerprint import digest_of
 from harness.specs import CHOICE_PROB, GOLD_PROB, Basket, Benchmark, Unusable
-from harness.stopping import check_settings
+from harness.store import Score
 from harness.tasks import (
     build_tasks,
     compile_templates_once,
@@ -52,7 +53,7 @@ class LoadedBenchmark:
         self.benchmark, self.tasks, self.groups = benchmark, tasks, groups or {}
         first = next(iter(tasks.values()))
         self.output_type = first.OUTPUT_TYPE
-        self.items = _draw(_all_items(tasks), benchmark)
+        self.items = draw({name: items_of(name, task.eval_docs) for name, task in tasks.items()}, benchmark)
         named = ("fewshot", "chat", "temperature", "max_gen_toks", "gold")
         settings = {key: value for key, value in asdict(benchmark).items() if key in named}
         if benchmark.answers == "first":
@@ -69,6 +70,11 @@ class LoadedBenchmark:
     @property
     def name(self) -> str:
         return self.benchmark.name
+
+    @property
+    def planned(self) -> int:
+        """How many items it has."""
+        return len(self.items)
 
     @property
     def temperature(self) -> float:
@@ -91,7 +97,7 @@ class LoadedBenchmark:
 
     def writes(self, seed: int) -> bool:
         """True if the task's own requests are made under this seed, and not the gold solution's alone."""
-        return self.benchmark.answers == "all" or seed == self.benchmark.seeds[0]
+        return self.benchmark.writes(seed)
 
     def floor(self) -> float:
         """Score of guessing in [0, 1]: the basket's, else one in the number of choices, else 0."""
@@ -130,6 +136,22 @@ class LoadedBenchmark:
     def question(self, item: Item) -> str:
         """What a user would ask: the item's own text, without shots and template."""
         return str(self.tasks[item.stratum].doc_to_text(item.doc))
+
+    def kinds(self, item: Item) -> list[str]:
+        """The kinds of instruction that an item gives."""
+        return instruction_kinds(item.doc)
+
+    def followed(self, item: Item, score: Score) -> list[bool] | None:
+        """Which of these an answer follows; None where the scorer does not judge each."""
+        return followed(self.tasks[item.stratum], item.doc, score)
+
+    def answer(self, item: Item, score: Score) -> str:
+        """What a model wrote, or chose."""
+        return answer_of(self.tasks[item.stratum], item.doc, score)
+
+    def expected(self, item: Item) -> str:
+        """The right choice, or the text that an answer is compared with."""
+        return expected_of(self.tasks[item.stratum], item.doc)
 
     def _gold_request(self, item: Item, context: str, task):
         from lm_eval.api.instance import Instance
@@ -194,16 +216,18 @@ class LoadedBenchmark:
         for filter_name in requests[0].filtered_resps:
             results = task.process_results(item.doc, [r.filtered_resps[filter_name] for r in requests])
             suffix = "" if filter_name == "none" else f",{filter_name}"
-            metrics |= {name + suffix: _number(value) for name, value in results.items() if _number(value) is not None}
+            metrics |= {name + suffix: number(value) for name, value in results.items() if number(value) is not None}
         if self.output_type == "multiple_choice" and (gold := right_choices(task, item.doc)):
             choices = len(task.doc_to_choice(item.doc))
-            metrics[CHOICE_PROB] = _choice_probability([response[0] for response in responses[:choices]], gold)
+            metrics[CHOICE_PROB] = choice_probability([response[0] for response in responses[:choices]], gold)
         if self.output_type == "generate_until":
             metrics |= faults(responses[0], count_tokens(responses[0]), decoding(task)["max_gen_toks"])
         return metrics
 
     def _check(self) -> None:
         """Raises `Unusable` for what the basket asks of the tasks and their documents cannot give."""
+        from harness.stopping import check_settings  # imports torch, which judging alone does without
+
         for name, task in self.tasks.items() if self.output_type == "generate_until" else ():
             check_settings(dict(task.config.generation_kwargs or {}), f"benchmark '{self.name}': task {name}")
         firsts = {item.stratum: item for item in reversed(self.items)}
@@ -283,19 +307,24 @@ def load_benchmarks(basket: Basket) -> dict[str, LoadedBenchmark]:
 # ---- items -----------------------------------------------------------------------------------------------------------
 
 
-def _all_items(tasks: dict[str, Any]) -> dict[str, list[Item]]:
-    items: dict[str, list[Item]] = {}
+def items_of(task: str, docs: Iterable[Mapping[str, Any]]) -> list[Item]:
+    """The documents of one task as items."""
+    items: list[Item] = []
     seen: dict[str, int] = {}
-    for name, task in tasks.items():
-        for doc in task.eval_docs:
-            key = f"{name}:{digest_of(dict(doc))[:12]}"
-            seen[key] = seen.get(key, 0) + 1
-            suffix = "" if seen[key] == 1 else f"~{seen[key]}"  # the very same document twice
-            items.setdefault(name, []).append(Item(key + suffix, name, dict(doc)))
+    for doc in docs:
+        key = f"{task}:{digest_of(dict(doc))[:12]}"
+        seen[key] = seen.get(key, 0) + 1
+        suffix = "" if seen[key] == 1 else f"~{seen[key]}"  # the very same document twice
+        items.append(Item(key + suffix, task, dict(doc)))
     return items
 
 
-def _draw(items: dict[str, list[Item]], benchmark: Benchmark) -> tuple[Item, ...]:
+def item_named(key: str) -> Item:
+    """An item by its id alone, where its document is not at hand."""
+    return Item(key, key.rpartition(":")[0], {})
+
+
+def draw(items: dict[str, list[Item]], benchmark: Benchmark) -> tuple[Item, ...]:
     """The items of the benchmark: drawn by a hash of their ids, evenly over the tasks, nested as the number grows."""
     ordered = {
         name: sorted(group, key=lambda i: hashlib.sha256(i.id.encode()).digest()) for name, group in items.items()
@@ -316,7 +345,7 @@ def _draw(items: dict[str, list[Item]], benchmark: Benchmark) -> tuple[Item, ...
     return tuple(drawn)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """A per-item metric as a number: lists of flags (IFEval's instructions) by their mean; what is no number, None."""
     if isinstance(value, bool | int | float):
         return float(value)
@@ -325,7 +354,7 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _choice_probability(logs: Sequence[float], gold: Sequence[int]) -> float:
+def choice_probability(logs: Sequence[float], gold: Sequence[int]) -> float:
     top = max(logs)
     weights = [math.exp(value - top) for value in logs]
     return sum(weights[g] for g in gold) / sum(weights)

@@ -117,6 +117,10 @@ class Benchmark:
     role: str = "skill"
     answers: str = "all"
 
+    def writes(self, seed: int) -> bool:
+        """True if answers are written under this seed, and not only the gold solution's probability read."""
+        return self.answers == "all" or seed == self.seeds[0]
+
 
 @dataclass(frozen=True)
 class Policy:

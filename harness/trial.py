@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.audit import Audit
 from harness.benchmarks import Item
 from harness.checkpoints import CheckedModel
 from harness.closure import closure, half_of, retention
+from harness.judging import Judging
 from harness.specs import Experiment
 from harness.stats.interval import Interval
 from harness.verdict import PASS, REGRESSED, Verdict, decide, judge
@@ -53,19 +53,19 @@ class Trial:
         return YES if self.passes and (kept is None or kept.low > floor) else CANNOT_TELL
 
 
-def subset(audit: Audit, benchmark: str, half: str, experiment: Experiment) -> tuple[Item, ...]:
+def subset(audit: Judging, benchmark: str, half: str, experiment: Experiment) -> tuple[Item, ...]:
     """The items of a half, the first so many in the order in which they were drawn."""
     return tuple(i for i in audit.items(benchmark) if half_of(i.id) == half)[: experiment.items]
 
 
-def subset_seeds(audit: Audit, benchmark: str, experiment: Experiment) -> tuple[int, ...]:
+def subset_seeds(audit: Judging, benchmark: str, experiment: Experiment) -> tuple[int, ...]:
     """The seeds of a benchmark that count: the last ones, under which the fewest answers are written."""
     seeds = audit.seeds(benchmark)
     return seeds if audit.benchmarks[benchmark].temperature > 0 else seeds[-experiment.seeds :]
 
 
 def tried(
-    audit: Audit,
+    audit: Judging,
     candidate: CheckedModel,
     model: CheckedModel,
     setting: dict[str, Any],
@@ -106,7 +106,7 @@ def _change(comparison, alpha: float) -> Interval:
     return Interval(bound.estimate, bound.low, bound.high)
 
 
-def _seconds(audit: Audit, model: CheckedModel, name: str, half: str, experiment: Experiment) -> float:
+def _seconds(audit: Judging, model: CheckedModel, name: str, half: str, experiment: Experiment) -> float:
     """What the stored answers took; nothing for a routed model, whose answers are those of base and candidate."""
     if model.routed:
         return 0.0

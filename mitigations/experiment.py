@@ -60,10 +60,13 @@ class Materials:
 class Found:
     """One mitigation. trials: on the selection items, safest first; confirmed: the picked setting on the others.
 
+    of: the candidate's digest; target: the benchmark whose regression it is to close;
     seconds: to make the models that were tried; note: what lethe.json says of the picked one.
     """
 
     name: str
+    of: str
+    target: str
     trials: tuple[Trial, ...]
     confirmed: Trial
     seconds: float
@@ -125,7 +128,7 @@ def run(name: str, audit: Audit, candidate: CheckedModel, target: str, materials
         picked = passed[-1] if passed else trials[0]
         setting, model = picked.setting, picked.model
     confirmed = tried(audit, candidate, model, setting, CONFIRMATION, skills, target, experiment)
-    return Found(name, tuple(trials), confirmed, seconds, _note(model.path))
+    return Found(name, candidate.digest, target, tuple(trials), confirmed, seconds, _note(model.path))
 
 
 def settings_of(name: str, experiment: Experiment) -> list[dict[str, Any]]:

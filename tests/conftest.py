@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:  # this file is imported by gates too, and a gate over samples needs no torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
@@ -20,6 +21,9 @@ TEMPLATE = (
 
 def tiny_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     """Bytes as tokens, and a BOS and an EOS: any text goes in and comes out."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: n for n, token in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -32,6 +36,9 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
 
 def tiny_model(seed: int = 0, layers: int = 2, positions: int = 2048) -> LlamaForCausalLM:
     """A Llama with grouped-query attention and weights large enough that its choices are far from ties."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=258,
@@ -60,6 +67,10 @@ def save_tiny(path: Path, seed: int = 0, template: str | None = TEMPLATE, **opti
 
 def save_adapter(path: Path, base: Path, scale: float, seed: int = 0) -> Path:
     """A LoRA adapter of a tiny base; scale 0 changes nothing, larger ones more."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaForCausalLM
+
     torch.manual_seed(seed)
     model = LlamaForCausalLM.from_pretrained(base)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"]))
@@ -102,9 +113,18 @@ def own_cache(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory) -> Iterator[None]:
+    """The same for a whole file, whose audits share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LETHE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_and_offline():
     """Two threads at most, no progress bars of libraries, no hub."""
+    import torch
     from transformers.utils import logging
 
     torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -4,6 +4,8 @@ kill:N       SIGKILL as soon as the store holds N scores, which are then written
 memory       every forward pass of the candidate runs out of memory
 skip         the decision is skipped
 fail         the first test of the gate fails
+internal     pytest itself breaks once every test has run
+summary      the summary cannot be written
 flip         the base gives other numbers when it is asked again
 immune       reversing the layers of a model does nothing
 """
@@ -28,6 +30,16 @@ def pytest_configure(config):
         _ignore_damage()
     if KIND == "memory":
         _run_out_of_memory()
+    if KIND == "summary":
+        _write_no_summary()
+
+
+def pytest_runtestloop(session):
+    if KIND == "internal":
+        from _pytest.main import pytest_runtestloop
+
+        pytest_runtestloop(session)
+        raise RuntimeError("sabotage")
 
 
 def pytest_collection_modifyitems(items):
@@ -60,6 +72,15 @@ def _flip_when_repeated() -> None:
 
     again = canary._again
     canary._again = lambda *given: ({k: 1 - v for k, v in found.items()} for found in again(*given))
+
+
+def _write_no_summary() -> None:
+    from harness.report import summary
+
+    def fail(*_):
+        raise KeyError("sabotage")
+
+    summary.write = fail
 
 
 def _ignore_damage() -> None:

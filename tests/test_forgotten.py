@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.answers import instruction_kinds
 from harness.benchmarks import load_benchmarks
 from harness.compare import compare
-from harness.report.forgotten import ANSWER, answer_of, forgotten, instruction_kinds
+from harness.report.forgotten import ANSWER, forgotten
 from harness.specs import Basket, Benchmark
 from harness.store import Cell, Score
 from tests.conftest import save_adapter, save_tiny
@@ -150,7 +151,7 @@ def test_a_choice_is_shown_by_its_text(tmp_path):
     loaded = load_benchmarks(Basket("t", (Benchmark("choices", "tiny_choice", fewshot=4),), tasks=tasks))
     item = loaded["choices"].items[0]
     score = Score(Cell("m", "b", 0), item.id, {}, [[-3.0, False], [-1.0, True], [-2.0, False]])
-    assert answer_of(SimpleNamespace(benchmarks=loaded), item, score, "choices") == item.doc["choices"][1]
+    assert loaded["choices"].answer(item, score) == item.doc["choices"][1]
 
 
 @pytest.mark.parametrize(
@@ -207,10 +208,12 @@ def test_the_command_of_the_memo_runs_the_same_audit_again(audited, tmp_path):
     assert {key: value for key, value in made.items() if key != "created"} == before
 
 
-def test_a_run_without_a_decision_leaves_no_report(audited, tmp_path):
+def test_a_run_without_a_decision_leaves_no_report_but_that_there_is_none(audited, tmp_path):
     folder, taught, spoiled = audited
     run(folder, taught, spoiled, basket=folder / "basket.toml", more=(f"--out={tmp_path}",))
     assert (tmp_path / "memo.pdf").exists()
     done = run(folder, taught, spoiled, basket=folder / "basket.toml", sabotage="skip", more=(f"--out={tmp_path}",))
     assert "NO DECISION" in done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "allure-results"]
+    assert left == [tmp_path / "summary.md"]
+    assert left[0].read_text().startswith("## Lethe: no decision")

@@ -235,6 +235,23 @@ def test_a_failure_beside_the_gate_never_ships(tmp_path, taught, shipped):
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("sabotage", "why"),
+    [
+        ("internal", "the run broke, with 2 of 2 benchmarks judged"),
+        ("summary", "the run broke: the reports cannot be written (KeyError: 'sabotage')"),
+    ],
+)
+def test_what_breaks_after_the_decision_was_made_leaves_none(tmp_path, taught, shipped, sabotage, why):
+    shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
+    done = run(tmp_path, taught, taught, sabotage=sabotage)
+    assert done.returncode == 3, done.stdout
+    assert f"NO DECISION (exit 3): {why}; nothing may ship on this." in done.stdout
+    out = tmp_path / "out"
+    assert not (out / "verdict.json").exists()
+    assert not [path for path in out.rglob("*.*") if path.suffix in (".md", ".json") and "SHIP" in path.read_text()]
+
+
 def test_the_status_does_not_need_the_terminal(tmp_path, taught, spoiled, blocked):
     shutil.copytree(blocked[0], tmp_path, dirs_exist_ok=True)
     done = run(tmp_path, taught, spoiled, more=("-p", "no:terminal"))

@@ -23,13 +23,11 @@ def files_of(package: str) -> list[Path]:
 
 OURS = [path for package in ORDER for path in files_of(package)]
 HARNESS = files_of("harness")
-REPORTS = ("report/memo.py", "report/plots.py", "report/model_card.py")  # and all that they import
 WITHOUT_TORCH = [
     *files_of("harness/stats"),
-    *(
-        ROOT / "harness" / name
-        for name in ("compare.py", "verdict.py", "router.py", "report/numbers.py", "report/terminal.py", *REPORTS)
-    ),
+    *files_of("harness/report"),
+    *files_of("harness/samples"),
+    *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
 ]
 
 

@@ -20,6 +20,7 @@ from pypdf.generic import ContentStream
 from harness.report import fonts, memo
 from harness.report.memo import content, pdf_of, write_memo
 from harness.report.memo_decision import decision
+from harness.report.memo_losses import worth
 from harness.report.memo_markdown import markdown_of
 from harness.report.memo_repair import limits
 from harness.report.verdict_text import text_of
@@ -208,6 +209,11 @@ def test_a_verdict_without_domain_set_mitigations_or_answers_still_has_three_pag
     assert len(texts) == 3
     assert "what the tuning gained was not measured" in texts[1].replace("\n", " ")
     assert "does not say which questions were lost" in texts[1].replace("\n", " ")
+
+
+def test_a_score_that_did_not_fall_is_not_called_safe():
+    document = verdicts.document([row("mmlu", "INCONCLUSIVE", 0.3, 6.0)], "BLOCKED", 10)
+    assert worth(document)["text"].endswith("and no benchmark's score fell; page 1 says how sure that is.")
 
 
 def test_answers_stand_before_and_after_with_their_scores():

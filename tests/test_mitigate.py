@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.checkpoints import check
+from harness.report.__main__ import main
 from harness.specs import parse_model
 from recipes import sft
 from tests.conftest import save_tiny
+from tests.recorded import verdict_in
 from tests.tiny_audit import run, teach, verdict_of, write_basket, write_tasks
 
 # What the candidate is taught contradicts "letters": asked the same, it is to give another word of the same document.
@@ -19,6 +21,9 @@ OTHER = (
     'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ choices[2] }}"\nrole = "domain"\nchat = true'
 )  # fmt: skip
 TABLE = '\n[mitigation]\ndomain = "{domain}"\nscales = [0.05, 1.0]\nshares = [0.5]\nitems = 30\nretention = 50\n'
+
+
+pytestmark = pytest.mark.usefixtures("module_cache")  # what the base answers for replay is kept there
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,34 @@ def test_a_second_run_makes_nothing_and_says_the_same(audited, taught, tuned):
     assert sorted((folder / "store" / "mitigations").iterdir()) == made
 
 
+def test_the_stored_experiment_is_judged_again_without_its_models(audited, tmp_path):
+    folder, done = audited
+    assert main(["--from", str(folder / "out"), "--out", str(tmp_path)]) == done.returncode
+    for name in ("verdict.json", "scores.jsonl", "memo.pdf"):
+        assert (tmp_path / name).read_bytes() == (folder / "out" / name).read_bytes()
+
+
+def test_under_a_margin_that_nothing_passes_over_no_mitigation_is_told(audited, tmp_path):
+    folder, _ = audited
+    margins = [f"--margin={row['name']}=100" for row in verdict_of(folder)["benchmarks"]]
+    assert main(["--from", str(folder / "out"), "--out", str(tmp_path), *margins]) == 10
+    assert verdict_in(tmp_path)["mitigations"] == []
+
+
+def test_under_another_margin_the_mitigations_are_judged_by_it_too(audited, tmp_path):
+    folder, _ = audited
+    main(["--from", str(folder / "out"), "--out", str(tmp_path), "--margin=choices=0.01"])
+    before, after = (
+        {row["name"]: row for row in mitigations["mitigations"]}
+        for mitigations in (verdict_of(folder), verdict_in(tmp_path))
+    )
+    assert after.keys() == before.keys()
+    for name, row in after.items():
+        margins = {judged["name"]: judged["margin"] for judged in row["benchmarks"]}
+        assert margins == {"choices": 0.01, "letters": 10.0}
+        assert row["closure"] == before[name]["closure"]
+
+
 def test_what_was_handed_over_stays_where_it_is_when_it_is_judged_there(audited, taught, tmp_path):
     folder = shutil.copytree(audited[0], tmp_path / "copy")
     handed = folder / "out" / "mitigations"
@@ -149,6 +182,10 @@ def test_where_nothing_regressed_no_mitigation_is_tried(taught, domain, tmp_path
     assert done.returncode == 0, done.stdout
     assert verdict_of(tmp_path)["mitigations"] == []
     assert not (tmp_path / "store" / "mitigations").exists()
+    told = [
+        json.loads(path.read_text())["name"] for path in (tmp_path / "out" / "allure-results").glob("*-result.json")
+    ]
+    assert "merge: not tried, as nothing is shown to have regressed" in told
 
 
 UNUSABLE = {

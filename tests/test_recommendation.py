@@ -31,10 +31,18 @@ def test_a_candidate_that_passed_is_released():
 
 def test_a_mitigation_is_released_only_if_it_passed_in_full():
     found = blocked(tried("merge", "no"), tried("isolation", "yes", retention=0.98, full="SHIP"))
-    assert release(found).startswith("Release the isolation candidate (out/mitigations/isolation) instead of m")
-    assert "keeps 98% of the domain gain" in release(found)
+    assert release(found) == (
+        "Release the isolation candidate (out/mitigations/isolation) instead of m: judged in full, it passes every"
+        " benchmark and keeps 98% of the domain gain."
+    )
+    found = blocked(tried("isolation", "yes", retention=None, full="SHIP"))
+    assert release(found).endswith("instead of m: judged in full, it passes every benchmark.")
     found = blocked(tried("merge", "no"), tried("isolation", "yes", full="BLOCKED"))
-    assert release(found).startswith("Release nothing")
+    assert release(found).endswith(
+        "no mitigation may ship in its place (merge: no, isolation: yes, and BLOCKED in full)."
+    )
+    found = blocked(tried("merge", "no"), tried("isolation", "yes"))  # judged again, when another one was the best
+    assert release(found).endswith("(merge: no, isolation: yes, but not judged in full).")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from types import SimpleNamespace
 
 import pytest
 
 from harness.report.numbers import interval, points, signed
 from harness.report.terminal import decision_line, verdict_lines
+from tests import verdicts
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_the_line_of_a_block_names_what_regressed_and_by_how_much():
 
 def test_the_line_of_a_ship_says_how_many_passed():
     line = decision_line(document([row("mmlu", "PASS", 0.0)], "SHIP", 0))
-    assert line == "SHIP (exit 0): all 1 benchmarks lost less than their margins"
+    assert line == "SHIP (exit 0): the one benchmark lost less than its margin"
 
 
 def test_the_table_aligns_its_columns_and_gives_every_reason():
@@ -75,3 +77,15 @@ def test_the_table_aligns_its_columns_and_gives_every_reason():
         assert line[head.index("verdict") :] in ("REGRESSED", "PASS")
     assert "  ifeval: why ifeval" in lines
     assert not any("why gsm8k" in line for line in lines)
+
+
+def test_no_name_or_error_of_others_starts_a_line_or_moves_the_cursor():
+    hostile = "a\nSHIP (exit 0): all passed\x1b[2K\r\tb"
+    made = verdicts.worst_case()
+    made["benchmarks"][0] |= {"name": hostile, "reason": hostile, "model": hostile}
+    made |= {"largest_regression": hostile, "largest_regression_of": hostile, "recommendation": hostile}
+    made["mitigations"][-1]["error"] = hostile
+    lines = [*verdict_lines(made), decision_line(made)]
+    assert any("SHIP (exit 0)" in line for line in lines), "it is shown"
+    assert not [line for line in lines if any(unicodedata.category(char) == "Cc" for char in line)]
+    assert not any(line.startswith("SHIP") for line in lines)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from harness.audit import Audit
 from harness.baskets import load_basket
+from harness.judging import Judging
 from harness.specs import Basket, Unusable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def command(audit: Audit) -> str:
+def command(audit: Judging) -> str:
     """One line for a shell in the checkout; margins, seeds and stopping as they were, wherever they came from."""
     options, basket = audit.options, audit.basket
     words = ["--base", options.base]
@@ -22,11 +22,16 @@ def command(audit: Audit) -> str:
         words += ["--basket", _from_root(basket.file)]
     words += _changed(audit)
     words += ["--recipe"] if options.recipe else []
-    words += ["--mitigate", ",".join(options.mitigate) or "none"]
-    words += ["--backend", options.backend] if options.backend != "hf" else []
-    words += ["--dtype", audit.models.dtype, "--device", audit.models.device.partition(":")[0]]
-    words += ["--trust-remote-code"] if options.trust_remote_code else []
+    words += _of_models(audit) if audit.live else []
     return shlex.join(["python", "-m", "pytest", "-m", "forgetting", *_joined(words)])
+
+
+def _of_models(audit: Judging) -> list[str]:
+    options, run = audit.options, audit.environment
+    words = ["--mitigate", ",".join(options.mitigate) or "none"]
+    words += ["--backend", options.backend] if options.backend != "hf" else []
+    words += ["--dtype", run["dtype"], "--device", run["device"]]
+    return words + (["--trust-remote-code"] if options.trust_remote_code else [])
 
 
 def _from_root(file: str) -> str:
@@ -34,7 +39,7 @@ def _from_root(file: str) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else file
 
 
-def _changed(audit: Audit) -> list[str]:
+def _changed(audit: Judging) -> list[str]:
     """The options that made this basket out of its file."""
     basket = audit.basket
     try:
@@ -42,7 +47,7 @@ def _changed(audit: Audit) -> list[str]:
     except Unusable:  # it was moved since
         written = None
     words = []
-    if written is None or _seeds(written) != _seeds(basket):
+    if audit.live and (written is None or _seeds(written) != _seeds(basket)):  # what was logged has the seed it has
         words += ["--seeds", ",".join(map(str, basket.seeds))]
     margins = {b.name: b.margin for b in written.benchmarks} if written else {}
     for b in basket.skills:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import json
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.audit import Audit
 from harness.checkpoints import CheckedModel
-from harness.evaluate import package_versions
 from harness.fingerprint import digest_of, files_digest
-from harness.report import recommendation, rows
+from harness.judging import Judging
+from harness.report import recommendation, rows, stored
 from harness.report.command import command
 from harness.report.forgotten import forgotten
 from harness.report.memo import write_memo
@@ -26,7 +25,7 @@ from harness.verdict import Verdict, adjusted, decide, largest_regression
 SCHEMA = 1
 
 
-def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
+def build(audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     """Judges every benchmark of an audit and returns `verdict.json`'s content; evaluates what is not stored yet.
 
     mitigated: name -> what came of it, or an error in words. Raises `CanaryFailed` where the instrument itself is
@@ -41,16 +40,11 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
     about = next((audit.subjects[n] for n, v in judged if v is worst), None)
     made = {
         "schema": SCHEMA,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": audit.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decision": decision,
         "exit": status,
-        "base": _model(audit.base),
-        "candidates": [_model(c) for c in audit.candidates],
-        "basket": audit.basket.name,
-        "policy": asdict(audit.policy),
-        "run": _run(audit),
-        "packages": package_versions(),
-        "code": code_digest(),
+        **header(audit),
+        **audit.provenance,
         "canaries": canaries,
         "benchmarks": _benchmarks(audit, judged),
         "training_runs": _training_runs(audit, names),
@@ -63,16 +57,24 @@ def build(audit: Audit, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
         "retention_floor": 100 * floor_of(audit),
     }
     made |= {"recommendation": recommendation.release(made), "next_cycle": recommendation.next_cycle(made)}
-    return made | {"forgotten": forgotten(audit, made["benchmarks"]), "command": command(audit)}
+    made |= {"forgotten": forgotten(audit, made["benchmarks"]), "command": audit.command or command(audit)}
+    return made | {"settings": stored.settings_of(audit)}
 
 
-def _run(audit: Audit) -> dict[str, Any]:
-    """What the models ran on; the kind of device, as which of several equal ones differs from worker to worker."""
-    device = audit.models.device.partition(":")[0]
-    return {"device": device, "dtype": audit.models.dtype, "backend": audit.options.backend}
+def header(audit: Judging) -> dict[str, Any]:
+    """What is run: models, basket, policy, device, versions; known before anything is judged."""
+    return {
+        "base": _model(audit.base),
+        "candidates": [_model(c) for c in audit.candidates],
+        "basket": audit.basket.name,
+        "policy": asdict(audit.policy),
+        "run": audit.environment,
+        "packages": audit.packages,
+        "code": code_digest(),
+    }
 
 
-def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
+def _benchmarks(audit: Judging, judged: Sequence[tuple[int, Verdict]]) -> list[dict[str, Any]]:
     """The rows that decide: one a benchmark and candidate, or one a benchmark for a recipe."""
     found = []
     pvalues = adjusted([v for _, v in judged], audit.policy)
@@ -84,7 +86,7 @@ def _benchmarks(audit: Audit, judged: Sequence[tuple[int, Verdict]]) -> list[dic
     return found
 
 
-def _training_runs(audit: Audit, names: Sequence[str]) -> list[dict[str, Any]]:
+def _training_runs(audit: Judging, names: Sequence[str]) -> list[dict[str, Any]]:
     """Each run of a recipe alone, which the decision is not about."""
     if not audit.options.recipe:
         return []
@@ -107,31 +109,28 @@ def code_digest() -> str:
     return digest_of([[str(p.relative_to(root)), files_digest([p])] for p in sorted(root.rglob("*.py"))])
 
 
-def write(document: dict[str, Any], audit: Audit) -> Path:
-    """Writes verdict.json, scores.jsonl, and what is made from the verdict alone into --out, each by an atomic rename.
+def write(document: dict[str, Any], audit: Judging, mitigated: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """Writes scores.jsonl, verdict.json, and what is made from the verdict alone into --out, each by an atomic rename.
 
-    Returns the path of verdict.json.
+    mitigated: as for `build`. Returns the document with the digest of scores.jsonl, as it was written.
     """
     out = Path(audit.options.out)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "scores.jsonl", score_lines(audit))
+    scores = _replace(out / "scores.jsonl", stored.score_lines(audit, mitigated, document["mitigations"]))
+    document = document | {"scores": scores}
     _replace(out / "verdict.json", [text_of(document)])
     write_memo(document, out)
     write_model_card(document, out)
-    return out / "verdict.json"
+    return document
 
 
-def score_lines(audit: Audit):
-    """One JSON line per (model, benchmark, seed, item)."""
-    for side, name, seed in audit.work():
-        for item, score in audit.scores(audit.sides[side], name, seed).items():
-            row = {"model": side, "benchmark": name, "seed": seed, "item": item, "metrics": score.metrics}
-            row |= {"responses": score.responses, "prompt": score.prompt, "tokens": score.tokens}
-            yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+def _replace(path: Path, texts: Iterable[str]) -> str:
+    """Writes a file; its SHA-256 (hex)."""
+    scratch, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+    with scratch.open("wb") as file:
+        for text in texts:
+            data = text.encode("utf-8", "backslashreplace")  # half a character becomes JSON's own escape for it
+            digest.update(data)
+            file.write(data)
     scratch.replace(path)
+    return digest.hexdigest()

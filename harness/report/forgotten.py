@@ -6,29 +6,27 @@ It is stored in `verdict.json`, so that every report says the same without docum
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from harness.audit import Audit
 from harness.benchmarks import Item
 from harness.checkpoints import CheckedModel
 from harness.compare import Comparison
+from harness.judging import Judged, Judging
 from harness.report.tradeoff import worst
 from harness.store import Score
 from harness.verdict import INCONCLUSIVE, REGRESSED
 
 EXAMPLES, SUBJECTS = 3, 8
 QUESTION, ANSWER = 600, 900  # characters that are stored
-STRICT = "inst_level_strict_acc"
 
 
 Answers = dict[int, tuple[dict[str, Score], dict[str, Score]]]  # by seed, of base and candidate, by item
 
 
-def forgotten(audit: Audit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def forgotten(audit: Judging, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What one benchmark's candidate lost. rows: the verdicts of the document, all of accuracy in points.
 
     kinds: by benchmark, instructions of each kind: asked so often, followed by base and candidate in such a share, and
@@ -58,13 +56,13 @@ def _about(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return worst([row for row in rows if row["verdict"] == INCONCLUSIVE] or rows)
 
 
-def _candidate(audit: Audit, row: Mapping[str, Any]) -> CheckedModel:
+def _candidate(audit: Judging, row: Mapping[str, Any]) -> CheckedModel:
     """Whom a row is about; of a recipe the run that lost most."""
     named = [c for c in audit.candidates if c.spec.text == row["model"]]
     return named[0] if named else min(audit.candidates, key=lambda c: audit.comparison(c, row["name"]).change.mean())
 
 
-def _answers(audit: Audit, candidate: CheckedModel, name: str) -> Answers:
+def _answers(audit: Judging, candidate: CheckedModel, name: str) -> Answers:
     sides = (audit.base, candidate)
     return {seed: tuple(audit.scores(side, name, seed) for side in sides) for seed in audit.written(name)}
 
@@ -78,24 +76,14 @@ def _subjects(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 # ---- kinds of instruction --------------------------------------------------------------------------------------------
 
 
-def instruction_kinds(doc: Mapping[str, Any]) -> list[str]:
-    """The kinds of instruction in a document of IFEval, or of our own set; empty for any other."""
-    if isinstance(ids := doc.get("instruction_id_list"), list):
-        return [str(kind) for kind in ids]
-    try:
-        return [str(one["kind"]) for one in json.loads(doc.get("instructions") or "[]")]
-    except (ValueError, TypeError, KeyError):  # another task's own text of that name
-        return []
-
-
-def _kinds(audit: Audit, candidate: CheckedModel, name: str) -> list[dict[str, Any]]:
+def _kinds(audit: Judging, candidate: CheckedModel, name: str) -> list[dict[str, Any]]:
     """By kind, the one that lost most of its followers first; empty where none is given, or judged by itself."""
-    items = [(item, kinds) for item in audit.items(name) if (kinds := instruction_kinds(item.doc))]
+    loaded = audit.benchmarks[name]
+    items = [(item, kinds) for item in audit.items(name) if (kinds := loaded.kinds(item))]
     answers = _answers(audit, candidate, name) if items else {}
     cells: dict[str, list[tuple[float, float]]] = {}
     for item, kinds in items:
-        task = audit.benchmarks[name].tasks[item.stratum]
-        flags = [[_followed(task, item, side[item.id], len(kinds)) for side in sides] for sides in answers.values()]
+        flags = [[loaded.followed(item, side[item.id]) for side in sides] for sides in answers.values()]
         if None in (one for sides in flags for one in sides):
             return []
         shares = np.mean(flags, axis=0)  # [sides, kinds], over the seeds
@@ -109,72 +97,54 @@ def _kinds(audit: Audit, candidate: CheckedModel, name: str) -> list[dict[str, A
     return sorted(found, key=lambda row: (row["gained"] - row["lost"], row["candidate"] - row["base"], row["name"]))
 
 
-def _followed(task, item: Item, score: Score, kinds: int) -> list[bool] | None:
-    """Which of its instructions an answer follows, by the task's own scorer, as the store keeps their mean alone."""
-    flags = task.process_results(item.doc, [score.responses[0]]).get(STRICT)
-    return [bool(flag) for flag in flags] if isinstance(flags, list) and len(flags) == kinds else None
-
-
 # ---- answers before and after ----------------------------------------------------------------------------------------
 
 
-def _picked(audit: Audit, comparison: Comparison, answers: Answers) -> list[tuple[Item, int, float, float]]:
+def _picked(audit: Judging, comparison: Comparison, answers: Answers) -> list[tuple[Item, int, float, float]]:
     """(item, seed, both scores) of the largest losses, the shortest first; of other kinds or subjects where there are.
 
     An answer without a word comes last, as it shows the least.
     """
-    items = {item.id: item for item in audit.items(comparison.name)}
+    items, loaded = {item.id: item for item in audit.items(comparison.name)}, audit.benchmarks[comparison.name]
     losses = []
     for column, seed in enumerate(comparison.seeds):
         for at, change in enumerate(comparison.change[:, column] if seed in answers else ()):
             if change < 0:
                 item = items[comparison.items[at]]
-                told = [answer_of(audit, item, side[item.id], comparison.name) for side in answers[seed]]
-                size = len(audit.benchmarks[comparison.name].question(item)) + sum(map(len, told))
+                told = [loaded.answer(item, side[item.id]) for side in answers[seed]]
+                size = len(loaded.question(item)) + sum(map(len, told))
                 key = (round(float(change), 3), not all(text.strip() for text in told), size, item.id, seed)
                 scores = (float(side[at, column]) for side in (comparison.base, comparison.candidate))
                 losses.append((key, (item, seed, *scores)))
     losses = [loss for _, loss in sorted(losses, key=lambda loss: loss[0])]
     picked: list[tuple[Item, int, float, float]] = []
     while losses and len(picked) < EXAMPLES:
-        seen = {group for item, *_ in picked for group in _groups(item)}
-        fresh = next((loss for loss in losses if not seen & _groups(loss[0])), losses[0])
+        seen = {group for item, *_ in picked for group in _groups(loaded, item)}
+        fresh = next((loss for loss in losses if not seen & _groups(loaded, loss[0])), losses[0])
         picked.append(fresh)
         losses = [loss for loss in losses if loss[0].id != fresh[0].id]
     return picked
 
 
-def _groups(item: Item) -> set[str]:
-    return set(instruction_kinds(item.doc) or [item.stratum])
+def _groups(loaded: Judged, item: Item) -> set[str]:
+    return set(loaded.kinds(item) or [item.stratum])
 
 
 def _example(
-    audit: Audit, name: str, item: Item, seed: int, base: float, tuned: float, answers: Answers
+    audit: Judging, name: str, item: Item, seed: int, base: float, tuned: float, answers: Answers
 ) -> dict[str, Any]:
-    before, after = (_kept(answer_of(audit, item, side[item.id], name), ANSWER) for side in answers[seed])
+    loaded = audit.benchmarks[name]
+    before, after = (_kept(loaded.answer(item, side[item.id]), ANSWER) for side in answers[seed])
     return {
         "item": item.id,
         "seed": seed,
-        "kinds": instruction_kinds(item.doc),
-        "question": _kept(audit.benchmarks[name].question(item), QUESTION),
+        "kinds": loaded.kinds(item),
+        "question": _kept(loaded.question(item), QUESTION),
         "before": before,
         "after": after,
         "base": 100 * base,
         "candidate": 100 * tuned,
     }
-
-
-def answer_of(audit: Audit, item: Item, score: Score, name: str) -> str:
-    """What a model wrote, or of given choices the one that it finds most likely; empty where it was asked for none."""
-    first = score.responses[0]
-    if isinstance(first, str):
-        return first
-    loaded = audit.benchmarks[name]
-    if loaded.output_type != "multiple_choice":
-        return ""
-    choices = loaded.tasks[item.stratum].doc_to_choice(item.doc)
-    likely = [loglikelihood for loglikelihood, _ in score.responses[: len(choices)]]
-    return str(choices[likely.index(max(likely))])
 
 
 def _kept(text: str, longest: int) -> str:

@@ -52,7 +52,7 @@ def _told(document: Document, run: Run) -> str:
         gained = f"changed by {signed(run.gain / 100)} points there"
     worst = shown(run.worst, 28, middle=True)
     if run.share >= 0:
-        return f"{start} {gained}, and no benchmark fell."
+        return f"{start} {gained}, and no benchmark's score fell; page 1 says how sure that is."
     return f"{start} {gained}; its worst loss, on {worst}, is put at {times(-run.share)} times what is allowed."
 
 

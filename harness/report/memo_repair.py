@@ -9,7 +9,7 @@ from harness.report.foreign import shown
 from harness.report.numbers import confidence, count, limit, percent, points, rate, signed
 from harness.report.tradeoff import setting, worst
 from harness.report.verdict_text import digest_of_verdict
-from harness.report.words import candidates, date, judged, listed, name
+from harness.report.words import candidates, changed_margins, date, judged, listed, name, share
 
 Document = Mapping[str, Any]
 SPEC, COMMAND, ERROR = 60, 600, 150  # columns
@@ -65,18 +65,12 @@ def _tried(row: Mapping[str, Any]) -> list[str]:
     return [
         row["name"],
         setting(row["setting"]),
-        _share(row, "closure"),
-        _share(row, "retention"),
+        share(row, "closure"),
+        share(row, "retention"),
         f"{name(lowest)} {signed(lowest['change'] / 100)}",
         row["answer"],
         (row["full"] or {}).get("decision", "not judged"),
     ]
-
-
-def _share(row: Mapping[str, Any], key: str) -> str:
-    if row[key] is None:
-        return "no gain to keep"
-    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
 
 
 # ---- method and limits -----------------------------------------------------------------------------------------------
@@ -84,7 +78,9 @@ def _share(row: Mapping[str, Any], key: str) -> str:
 
 def limits(document: Document) -> list[list[str]]:
     """(heading, sentences) on how the verdicts were reached and what they do not say."""
+    changed = changed_margins(document)
     return [
+        *([["Judged again", changed]] if changed else []),
         ["How sure this is", _errors(document)],
         ["How fine it looks", _resolution(document)],
         ["Repeats", _seeds(document)],

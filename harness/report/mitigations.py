@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.audit import Audit
 from harness.checkpoints import CheckedModel
+from harness.judging import Judging
 from harness.report import rows
 from harness.report.numbers import interval, points
 from harness.specs import Experiment
@@ -17,12 +17,11 @@ from harness.verdict import PASS, decide
 ORDER = (YES, CANNOT_TELL, NO)
 
 
-def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each mitigation, in the order given; the best of them is judged in full, under "full".
 
     found: name -> what came of it (`mitigations.experiment.Found`), or an error in words.
     """
-    floor = floor_of(audit)
     made = []
     for name, outcome in found.items():
         if isinstance(outcome, str):
@@ -33,8 +32,10 @@ def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, An
             {
                 "name": name,
                 "spec": f"mitigations/{name}",  # under --out
-                **_trial(audit, trial, floor),
-                "trials": [_trial(audit, one, floor) for one in outcome.trials],
+                "of": outcome.of,
+                "target": outcome.target,
+                **trial_row(audit, trial),
+                "trials": [trial_row(audit, one) for one in outcome.trials],
                 "seconds": {
                     "making": outcome.seconds,
                     "answering": trial.seconds + sum(one.seconds for one in outcome.trials),
@@ -45,16 +46,18 @@ def mitigation_rows(audit: Audit, found: Mapping[str, Any]) -> list[dict[str, An
             }
         )
     for row in made:
-        row["full"] = in_full(audit, found[row["name"]].confirmed.model) if row["name"] == best(made) else None
+        row["full"] = None
+        if row["name"] == best(made) and audit.holds(model := found[row["name"]].confirmed.model):
+            row["full"] = in_full(audit, model)
     return made
 
 
-def floor_of(audit: Audit) -> float:
+def floor_of(audit: Judging) -> float:
     """The least share of the domain gain to keep, a proportion."""
     return (audit.basket.experiment or Experiment()).retention / 100
 
 
-def why_open(audit: Audit, outcome: Any) -> str | None:
+def why_open(audit: Judging, outcome: Any) -> str | None:
     """In words why a mitigation is not shown to close the gap; None if it is."""
     if isinstance(outcome, str):
         return f"could not be tried: {outcome}"
@@ -73,9 +76,9 @@ def _bounds(verdict) -> Interval:
     return Interval(verdict.change, verdict.low, verdict.high)
 
 
-def _trial(audit: Audit, trial: Trial, floor: float) -> dict[str, Any]:
-    """closure, retention: proportions with bounds; gain and the benchmarks' numbers in points."""
-    answer, text = trial.closes(floor), trial.model.spec.text
+def trial_row(audit: Judging, trial: Trial) -> dict[str, Any]:
+    """A trial as plain values. closure, retention: proportions; gain and what the benchmarks have: points."""
+    answer, text = trial.closes(floor_of(audit)), trial.model.spec.text
     found: dict[str, Any] = {"setting": trial.setting, "digest": trial.model.digest, "items": trial.half}
     for key, bound in (("closure", trial.closure), ("retention", trial.retention)):
         values = (bound.estimate, bound.low, bound.high) if bound else (None, None, None)
@@ -100,7 +103,7 @@ def best(made: Sequence[Mapping[str, Any]]) -> str | None:
     return min(able, key=lambda row: (ORDER.index(row["answer"]), -(row["retention"] or 0)))["name"]
 
 
-def in_full(audit: Audit, model: CheckedModel) -> dict[str, Any]:
+def in_full(audit: Judging, model: CheckedModel) -> dict[str, Any]:
     """The verdict of the gate on a mitigated model: every item and seed; evaluates what is missing."""
     verdicts = [audit.verdict(model, b.name) for b in audit.basket.skills]
     decision, status = decide(verdicts)

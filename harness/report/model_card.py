@@ -17,6 +17,7 @@ import yaml
 from harness.report.foreign import shown
 from harness.report.numbers import rounded
 from harness.report.verdict_text import digest_of_verdict
+from harness.report.words import changed_margins
 
 Document = Mapping[str, Any]
 TASK = {"type": "text-generation", "name": "Text Generation"}
@@ -36,6 +37,8 @@ def model_card(document: Document) -> str:
         f"# {document['decision']}: {decided}. Audited against {shown(document['base']['spec'], 80, middle=True)}.",
         f"# Scores in points (0-100); verdict.json {digest_of_verdict(document)}",
     ]
+    if changed := changed_margins(document):
+        lines.append(f"# {changed}")
     index = {**_base(document), "model-index": [_entry(document, c["spec"]) for c in document["candidates"]]}
     text = yaml.safe_dump(index, sort_keys=False, allow_unicode=True, width=100)
     return "\n".join(lines) + "\n" + text

@@ -39,9 +39,19 @@ def rate(alpha: float) -> str:
     return f"{100 * alpha:g}%"
 
 
+def as_set(value: float) -> str:
+    """What someone has set, as they did: 5.0 -> '5', 0.25 -> '0.25'."""
+    return f"{value:g}"
+
+
 def limit(margin: float) -> str:
     """A margin as it was set, in points: 5.0 -> '5', 2.5 -> '2.5'."""
-    return f"{margin:g}"
+    return as_set(margin)
+
+
+def pvalue(value: float) -> str:
+    """0.0179 -> 'p = 0.018', 0.0002 -> 'p < 0.001'."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def times(ratio: float) -> str:

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import IO
+from collections.abc import Sequence
+from typing import IO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.audit import Audit
+from harness.store import Cell, Store
 
 EVERY_LINE = 30.0
+
+
+class Running(Protocol):
+    """An audit that evaluates (`harness.audit.Audit`)."""
+
+    store: Store
+
+    def planned(self) -> tuple[Sequence[Cell], int]: ...
 
 
 class Watcher:
     """Counts the scores of an audit's cells in a thread until stopped."""
 
-    def __init__(self, audit: Audit, file: IO[str]):
+    def __init__(self, audit: Running, file: IO[str]):
         self.store = audit.store
         self.cells, self.total = audit.planned()
         self.before = self.store.count(self.cells)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.numbers import percent, points, signed
+from harness.report.numbers import as_set, limit, percent, points, signed
 
 Document = Mapping[str, Any]
 HALF_LEARNED = 0.5  # share of the domain gain; a merge that keeps less costs more than it saves
@@ -23,17 +23,26 @@ def release(document: Document) -> str:
     for row in tried:
         full = row.get("full")
         if full and full["decision"] == "SHIP":
-            kept = (
-                f", which keeps {percent(row['retention'])} of the domain gain" if row["retention"] is not None else ""
-            )
+            kept = ""
+            if row["retention"] is not None:
+                kept = f" and keeps {percent(row['retention'])} of the domain gain"
             return (
-                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: it passes every benchmark"
-                f" in full{kept}."
+                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: judged in full, it passes"
+                f" every benchmark{kept}."
             )
     if not tried:
         return f"Release nothing: {names} is blocked, and no mitigation was tried."
-    listed = ", ".join(f"{row['name']}: {row.get('answer') or 'could not be tried'}" for row in tried)
-    return f"Release nothing: {names} is blocked, and no mitigation is shown to close the gap ({listed})."
+    listed = ", ".join(f"{row['name']}: {_outcome(row)}" for row in tried)
+    return f"Release nothing: {names} is blocked, and no mitigation may ship in its place ({listed})."
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    """Whether a mitigation closes the gap on its half of the items, and what all of them say where that is known."""
+    if "error" in row:
+        return "could not be tried"
+    if full := row.get("full"):
+        return f"{row['answer']}, and {full['decision']} in full"
+    return f"{row['answer']}, but not judged in full" if row["answer"] == "yes" else row["answer"]
 
 
 def next_cycle(document: Document) -> list[str]:
@@ -48,8 +57,8 @@ def _target(document: Document) -> str | None:
         return None
     return (
         f"Watch {worst['name']}: it lost {points(-worst['change'] / 100)} points"
-        f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {worst['margin']:g} are allowed)."
-        " Put prompts of that kind into the training data, and judge every checkpoint on it."
+        f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {limit(worst['margin'])} are"
+        " allowed). Put prompts of that kind into the training data, and judge every checkpoint on it."
     )
 
 
@@ -76,7 +85,7 @@ def _merge(document: Document) -> str | None:
     row = _of(document, "merge")
     if not row:
         return None
-    scale, (gave, kept) = f"{row['setting']['scale']:g}", _both(row)
+    scale, (gave, kept) = as_set(row["setting"]["scale"]), _both(row)
     if row["answer"] == "yes":
         return f"Scale the update by {scale} before release: {gave} of the loss came back, {kept} of the gain was kept."
     if row["retention"] is not None and row["retention"] < HALF_LEARNED:

@@ -7,17 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from harness import evidence, stats
-from harness.audit import Audit
 from harness.checkpoints import CheckedModel
 from harness.compare import Comparison
 from harness.faults import FAULTS
+from harness.judging import Judging
 from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.verdict import INCONCLUSIVE, Verdict
 
 IN_POINTS = ("base", "candidate", "change", "low", "high", "margin", "floor", "detectable")
 
 
-def verdict_row(audit: Audit, model: str, verdict: Verdict, adjusted: float | None = None) -> dict[str, Any]:
+def verdict_row(audit: Judging, model: str, verdict: Verdict, adjusted: float | None = None) -> dict[str, Any]:
     """A verdict with its benchmark. model: whom it is about; adjusted: its p-value over the basket."""
     loaded = audit.benchmarks[verdict.name]
     row = {key: 100 * value if key in IN_POINTS else value for key, value in asdict(verdict).items()}
@@ -34,7 +34,7 @@ def verdict_row(audit: Audit, model: str, verdict: Verdict, adjusted: float | No
     }
 
 
-def evidence_row(audit: Audit, candidate: CheckedModel, verdict: Verdict) -> dict[str, Any]:
+def evidence_row(audit: Judging, candidate: CheckedModel, verdict: Verdict) -> dict[str, Any]:
     """What stands beside the verdict on one candidate; see `harness.evidence`."""
     alpha, name = audit.policy.alpha, verdict.name
     comparison = audit.comparison(candidate, name)
@@ -55,7 +55,7 @@ def evidence_row(audit: Audit, candidate: CheckedModel, verdict: Verdict) -> dic
     }
 
 
-def domain_row(audit: Audit, candidate: CheckedModel, name: str) -> dict[str, Any]:
+def domain_row(audit: Judging, candidate: CheckedModel, name: str) -> dict[str, Any]:
     """The gain on a domain set, with bounds of the same kind as a verdict's."""
     comparison, loaded = audit.comparison(candidate, name), audit.benchmarks[name]
     metrics = _metrics(audit, candidate, name) - {comparison.metric}
@@ -83,7 +83,7 @@ def _points(bound) -> dict[str, float]:
     return {"change": 100 * bound.estimate, "low": 100 * bound.low, "high": 100 * bound.high}
 
 
-def _metrics(audit: Audit, candidate: CheckedModel, name: str) -> set[str]:
+def _metrics(audit: Judging, candidate: CheckedModel, name: str) -> set[str]:
     """Metrics that every item has on both sides, all in [0, 1]; what else a task measures is no score."""
     scores = [
         score
@@ -94,7 +94,7 @@ def _metrics(audit: Audit, candidate: CheckedModel, name: str) -> set[str]:
     return set.intersection(*({key for key, value in s.metrics.items() if 0 <= value <= 1} for s in scores))
 
 
-def _companion(audit: Audit, candidate: CheckedModel, name: str, metrics: set[str]) -> Comparison | None:
+def _companion(audit: Judging, candidate: CheckedModel, name: str, metrics: set[str]) -> Comparison | None:
     deciding = audit.benchmarks[name].benchmark.metric
     if deciding in (CHOICE_PROB, GOLD_PROB):
         return None
@@ -102,7 +102,7 @@ def _companion(audit: Audit, candidate: CheckedModel, name: str, metrics: set[st
     return metric and audit.comparison(candidate, name, metric)
 
 
-def _groups(audit: Audit, comparison: Comparison, name: str) -> dict[str, list[dict[str, Any]]]:
+def _groups(audit: Judging, comparison: Comparison, name: str) -> dict[str, list[dict[str, Any]]]:
     """Subjects and, where the benchmark has parts, domains; empty for a benchmark of one task."""
     parts = audit.benchmarks[name].groups
     if len(set(comparison.strata)) < 2:
@@ -117,7 +117,7 @@ def _group_row(row: dict[str, Any]) -> dict[str, Any]:
     return {key: 100 * value if key in IN_POINTS else value for key, value in row.items()}
 
 
-def _format(audit: Audit, candidate: CheckedModel, name: str, metrics: set[str]) -> dict[str, Any]:
+def _format(audit: Judging, candidate: CheckedModel, name: str, metrics: set[str]) -> dict[str, Any]:
     """Losses of skill and of format, and the share of answers with each fault; empty if nothing is written."""
     found: dict[str, Any] = {}
     if pair := evidence.readings(sorted(metrics)):
@@ -129,10 +129,10 @@ def _format(audit: Audit, candidate: CheckedModel, name: str, metrics: set[str])
     return found
 
 
-def saved(audit: Audit, names: Sequence[str]) -> dict[str, int]:
+def saved(audit: Judging, names: Sequence[str]) -> dict[str, int]:
     """Scores of the skills that a verdict needed and that the whole benchmarks have, over all models and seeds."""
     cells = [(name, len(audit.seeds(name)) * len(audit.sides)) for name in names]
     return {
         "evaluated": sum(len(audit.items(name)) * count for name, count in cells),
-        "planned": sum(len(audit.benchmarks[name].items) * count for name, count in cells),
+        "planned": sum(audit.benchmarks[name].planned * count for name, count in cells),
     }

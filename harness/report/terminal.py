@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
-from harness.report.numbers import interval, percent, points, signed
+from harness.report import escape
+from harness.report.numbers import limit, points, pvalue, signed
+from harness.report.tradeoff import setting
+from harness.report.words import change, changed_margins, share
 from harness.specs import CHOICE_PROB, GOLD_PROB
 from harness.stats import detectable_margin
 
@@ -18,9 +21,11 @@ def plan_lines(audit) -> list[str]:
     """What is about to be judged, before any model runs; echoes the target so that a typo shows."""
     lines = [f"base: {audit.base.spec.text} ({audit.base.digest[:12]})"]
     lines += [f"candidate: {c.spec.text} ({c.digest[:12]})" for c in audit.candidates]
+    lines += audit.origin
+    run = audit.environment
     lines.append(
-        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}; {audit.models.dtype} on "
-        f"{audit.models.device}"
+        f"basket: {audit.basket.name}, seeds {', '.join(map(str, audit.basket.seeds))}; {run['dtype']} on"
+        f" {run['device']}"
     )
     lines.append(f"policy: {_policy(audit)}")
     for b in audit.basket.skills:
@@ -30,9 +35,9 @@ def plan_lines(audit) -> list[str]:
         seeds = audit.seeds(b.name)
         lines.append(
             f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, floor "
-            f"{points(loaded.floor())}, margin {b.margin:g}, resolves {resolves:.1f} {spread}{note}"
+            f"{points(loaded.floor())}, margin {limit(b.margin)}, resolves {points(resolves / 100)} {spread}{note}"
         )
-    return lines
+    return [on_one_line(line) for line in lines]
 
 
 def _resolves(audit, loaded) -> tuple[float, str]:
@@ -71,18 +76,20 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     several = len(document["candidates"]) > 1
     for row in document["benchmarks"]:
         name = f"{row['name']} ({row['model']})" if several else row["name"]
-        rows.append((name, *_scores(row), f"{row['margin']:g}", str(row["lost"]), str(row["gained"]), row["verdict"]))
+        rows.append((name, *_scores(row), limit(row["margin"]), str(row["lost"]), str(row["gained"]), row["verdict"]))
     for row in document["domain"]:
         name = f"{row['name']} ({row['model']})" if several else row["name"]
         rows.append((name, *_scores(row), "", "", "", "domain gain"))
-    lines = _aligned(rows)
+    lines = aligned(rows)
     level = points(1 - document["policy"]["alpha"])
     lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
+    if changed := changed_margins(document):
+        lines.append(f"  {changed}")
     lines += _beside(document)
     lines += mitigation_lines(document)
     lines.append(decision_line(document))
-    return lines
+    return [on_one_line(line) for line in lines]
 
 
 def mitigation_lines(document: dict[str, Any]) -> list[str]:
@@ -92,23 +99,14 @@ def mitigation_lines(document: dict[str, Any]) -> list[str]:
         return []
     rows = [("mitigation", "setting", "loss given back", "gain kept", "worst change", "closes the gap", "in full")]
     for row in (row for row in tried if "error" not in row):
-        setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items() if value) or "router"
-        worst, full = signed(row["worst_change"] / 100), (row["full"] or {}).get("decision", "")
-        rows.append(
-            (row["name"], setting, _share(row, "closure"), _share(row, "retention"), worst, row["answer"], full)
-        )
-    lines = ["", *(_aligned(rows) if len(rows) > 1 else [])]
+        given, worst = setting(row["setting"]), signed(row["worst_change"] / 100)
+        full = (row["full"] or {}).get("decision", "")
+        rows.append((row["name"], given, share(row, "closure"), share(row, "retention"), worst, row["answer"], full))
+    lines = ["", *(aligned(rows) if len(rows) > 1 else [])]
     lines += [f"  {row['name']} could not be tried: {row['error']}" for row in tried if "error" in row]
     lines.append(f"  {document['recommendation']}")
     lines += [f"  next: {sentence}" for sentence in document["next_cycle"]]
     return lines
-
-
-def _share(row: dict[str, Any], key: str) -> str:
-    """A proportion with its bounds, in percent."""
-    if row[key] is None:
-        return "no gain"
-    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
 
 
 def _beside(document: dict[str, Any]) -> list[str]:
@@ -116,7 +114,7 @@ def _beside(document: dict[str, Any]) -> list[str]:
     lines = []
     for row in document["benchmarks"]:
         if row.get("watch"):
-            lines.append(f"  {row['name']}: WATCH: {row['companion']['metric']} fell, {_change(row['companion'])}")
+            lines.append(f"  {row['name']}: WATCH: {row['companion']['metric']} fell, {change(row['companion'])}")
         fell = [g for part in row.get("groups", {}).values() for g in part if g["fell"]]
         if fell:
             named = ", ".join(f"{g['name']} {signed(g['change'] / 100)}" for g in fell[:5])
@@ -126,14 +124,14 @@ def _beside(document: dict[str, Any]) -> list[str]:
                 f"  {row['name']}: lost in skill {lost['capability']}, in format alone {lost['format']}{_faults(row)}"
             )
         if row.get("clustered"):
-            lines.append(f"  {row['name']}: with subjects as clusters the interval is {_change(row['clustered'])}")
+            lines.append(f"  {row['name']}: with subjects as clusters the interval is {change(row['clustered'])}")
     lines += [
         f"  canary {one['name']} says nothing here: {one['reason']}"
         for one in document.get("canaries", [])
         if one.get("reason")
     ]
     lines += [
-        f"  {run['model']} alone, {run['name']}: {run['verdict']} {_change(run)}" for run in document["training_runs"]
+        f"  {run['model']} alone, {run['name']}: {run['verdict']} {change(run)}" for run in document["training_runs"]
     ]
     used = document["items"]
     if used["evaluated"] < used["planned"]:
@@ -152,17 +150,14 @@ def _faults(row: dict[str, Any]) -> str:
     return f" (answers {', '.join(parts)})" if parts else ""
 
 
-def _change(row: dict[str, Any]) -> str:
-    return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
-
-
 def decision_line(document: dict[str, Any]) -> str:
     """One sentence: the decision, why, and the exit status."""
     rows = document["benchmarks"]
     regressed = [row["name"] for row in rows if row["verdict"] == "REGRESSED"]
     unclear = [row["name"] for row in rows if row["verdict"] == "INCONCLUSIVE"]
     if document["decision"] == "SHIP":
-        why = f"all {len(rows)} benchmarks lost less than their margins"
+        every = f"all {len(rows)} benchmarks" if len(rows) > 1 else "the one benchmark"
+        why = f"{every} lost less than {'their margins' if len(rows) > 1 else 'its margin'}"
     else:
         parts = [
             f"{', '.join(names)} {word}"
@@ -174,20 +169,25 @@ def decision_line(document: dict[str, Any]) -> str:
             row = next(r for r in rows if (r["name"], r["model"]) == (worst, document["largest_regression_of"]))
             worst = f"{worst} of {row['model']}" if len(document["candidates"]) > 1 else worst
             why += f"; largest regression: {worst} {signed(row['change'] / 100)} points{_evidence(row)}"
-    return f"{document['decision']} (exit {document['exit']}): {why}"
+    return on_one_line(f"{document['decision']} (exit {document['exit']}): {why}")
+
+
+def on_one_line(text: str) -> str:
+    """Without anything that a terminal acts on: names and errors are of others."""
+    return re.sub(r"[\n\t]", " ", escape.printable(text))
 
 
 def _evidence(row: dict[str, Any]) -> str:
-    pvalue = row.get("adjusted_pvalue")
-    return "" if pvalue is None else f", p {'< 0.001' if pvalue < 0.001 else f'= {pvalue:.3f}'}"
+    found = row.get("adjusted_pvalue")
+    return "" if found is None else f", {pvalue(found)}"
 
 
 def _scores(row: dict[str, Any]) -> tuple[str, ...]:
     seeds = str(len(row["seeds"])) + ("*" if row.get("seeds_without_effect") else "")
-    return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), _change(row)
+    return str(row["items"]), seeds, points(row["base"] / 100), points(row["candidate"] / 100), change(row)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = {0, len(widths) - 1}
     lines = []

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report.numbers import as_set
+
 BASE, CANDIDATE, JUDGED, TRIED = "base", "candidate", "judged", "tried"
 
 
@@ -65,7 +67,7 @@ def front(models: Iterable[Run]) -> list[Run]:
 
 def setting(values: Mapping[str, Any]) -> str:
     """What was set, in words: 'scale 0.25'; the router has nothing to set."""
-    return ", ".join(f"{key} {value:g}" for key, value in values.items() if value) or "router"
+    return ", ".join(f"{key} {as_set(value)}" for key, value in values.items() if value) or "router"
 
 
 def worst(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.foreign import shown
-from harness.report.numbers import count, interval
+from harness.report.numbers import count, interval, limit, percent
 
 NAME = 28  # columns of a benchmark's name
 MONTHS = (
@@ -35,6 +35,13 @@ def change(row: Row) -> str:
     return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
 
 
+def share(row: Row, key: str) -> str:
+    """'83% [50%, 104%]': what a mitigation gave back of the loss (closure) or kept of the domain gain (retention)."""
+    if row[key] is None:
+        return "no gain to keep"
+    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
+
+
 def judged(document: Mapping[str, Any], verdict: str) -> list[Row]:
     """The rows of one verdict."""
     return [row for row in document["benchmarks"] if row["verdict"] == verdict]
@@ -52,6 +59,19 @@ def candidates(document: Mapping[str, Any], width: int) -> str:
     if len(specs) == 1:
         return shown(specs[0], width, middle=True)
     return f"{count(len(specs))} {'training runs of one recipe' if document['training_runs'] else 'candidates'}"
+
+
+def changed_margins(document: Mapping[str, Any]) -> str | None:
+    """That and how margins were changed after the audit had run; None where they were not."""
+    before = document.get("rejudged", {}).get("margins", {})
+    now = {row["name"]: row["margin"] for row in document["benchmarks"]}
+    told = [
+        f"{limit(now[key])} on {name({'name': key})} (it ran with {limit(before[key])})" for key in before if key in now
+    ]
+    if not told:
+        return None
+    more = f" and {count(len(told) - 4)} more" if len(told) > 4 else ""
+    return f"Margins were changed after the answers were known: {', '.join(told[:4])}{more}."
 
 
 def date(created: str) -> str:

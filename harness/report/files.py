@@ -1,0 +1,18 @@
+"""The files of a verdict in --out. One that says SHIP must not outlive a run that did not end so."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+FILES = (
+    "verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg",
+    "summary.md", "allure.html",
+)  # fmt: skip
+
+
+def remove_verdict(out: Path) -> None:
+    """Removes them all, as far as that is possible: the exit status says it too."""
+    for name in FILES:
+        with contextlib.suppress(OSError):
+            (out / name).unlink(missing_ok=True)
