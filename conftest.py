@@ -14,8 +14,8 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from fixtures.prepared import prepared, visible
-from fixtures.record import NO_VERDICT, UNUSABLE, Record, emptied, leave_reports, refuse
-from harness.report.allure_results import FOLDER
+from fixtures.record import NO_VERDICT, UNUSABLE, Record, leave_reports, refuse
+from harness.report.allure_results import FOLDER, empty
 from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
@@ -81,10 +81,12 @@ def pytest_configure(config):
                     print(said, flush=True)
         raise pytest.UsageError(str(error)) from None
     audit = config.stash[AUDIT]
-    if not _is_worker(config) and not config.option.collectonly:
-        results = emptied(audit.options.out.absolute() / FOLDER)
+    if not config.option.collectonly:
+        results = audit.options.out.absolute() / FOLDER
+        if not _is_worker(config):  # one that replaces a dead worker must not empty what the others have written
+            empty(results)
         if getattr(config.option, "allure_report_dir", "") is None:
-            config.option.allure_report_dir = str(results)  # workers get this one
+            config.option.allure_report_dir = str(results)
     config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
 
