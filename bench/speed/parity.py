@@ -1,6 +1,6 @@
 """Our scores beside lm-eval's over many items, at several batch sizes and orders: docs/parity.md.
 
-    python -m bench.parity [--items 200] [--only mmlu,ifeval]
+    python -m bench.speed.parity [--items 200] [--only mmlu,ifeval]
 
 On the embedded base, greedy, float32. The same items as an audit's and more; where a text parts from lm-eval's, the two
 tokens at which it parts are shown with their logits, which are then all but equal.
@@ -9,11 +9,11 @@ tokens at which it parts are shown with their logits, which are then all but equ
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.speed import results
 from bench.speed.lm_eval_runs import Run, run_ours, run_theirs
 from bench.speed.one import LETTERS, QUICK
 from fixtures.embedded import chemistry_data
@@ -22,8 +22,7 @@ from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.token_tree import common_length
 
-ROOT = Path(__file__).resolve().parent.parent
-RECORDED, PAGE = ROOT / "bench" / "parity.json", ROOT / "docs" / "parity.md"
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "parity.md"
 NAMES = ("mmlu", "letters", "gsm8k", "ifeval", "instructions", "chemistry")
 NEW_TOKENS = 64
 SETTINGS = {  # how we batch: rows written together and tokens read together
@@ -34,14 +33,14 @@ SETTINGS = {  # how we batch: rows written together and tokens read together
 
 
 def loaded(name: str, items: int) -> LoadedBenchmark:
-    """So many items of a benchmark, or all it has; greedy."""
+    """So many items of a benchmark, spread over all it has, or all; greedy."""
     chemistry_data()
     basket = load_basket(QUICK)
     wanted = replace(LETTERS if name == "letters" else basket.named(name), items=None, temperature=0.0)
     if wanted.max_gen_toks:
         wanted = replace(wanted, max_gen_toks=NEW_TOKENS)
     whole = load_benchmarks(replace(basket, benchmarks=(wanted,), seeds=(0,)))[name]
-    whole.items = whole.items[:items]
+    whole.items = whole.items[:: max(1, len(whole.items) // items)][:items]
     return whole
 
 
@@ -86,18 +85,17 @@ def tie(benchmark: LoadedBenchmark, path: Path, item_id: str, ours: str, theirs:
 
 
 def measure(items: int, names: tuple[str, ...]) -> None:
-    found = json.loads(RECORDED.read_text()) if RECORDED.is_file() else {}
     path = assets.base_model()
     for name in names:
         benchmark = loaded(name, items)
         theirs = run_theirs(benchmark, path)
-        found[name] = {"items": len(benchmark.items), "settings": {}}
+        found = {"items": len(benchmark.items), "settings": {}}
         for setting, options in SETTINGS.items():
             seen = differences(run_ours(loaded(name, items), path, **options), theirs, len(benchmark.items))
             seen["ties"] = [tie(benchmark, path, *text) for text in seen.pop("texts")]
-            found[name]["settings"][setting] = seen
+            found["settings"][setting] = seen
             print(name, len(benchmark.items), setting, seen, flush=True)
-            RECORDED.write_text(json.dumps(found, indent=1) + "\n")
+        results.write("parity", results.read("parity") | {name: found})
 
 
 def page(found: dict[str, Any]) -> str:
@@ -134,7 +132,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(NAMES))
     given = parser.parse_args()
     measure(given.items, tuple(given.only.split(",")))
-    PAGE.write_text(page(json.loads(RECORDED.read_text())))
+    PAGE.write_text(page(results.read("parity")))
 
 
 if __name__ == "__main__":
