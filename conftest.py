@@ -118,7 +118,7 @@ def pytest_xdist_make_scheduler(config, log):
     from fixtures.scheduling import scheduler
 
     audit = config.stash.get(AUDIT, None)
-    return scheduler(config, log, audit.policy.stopping == "early") if audit else None
+    return scheduler(config, log, audit.policy.stopping == "early", audit.whole) if audit else None
 
 
 @pytest.hookimpl(optionalhook=True)

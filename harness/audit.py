@@ -76,12 +76,15 @@ class Audit(Judging):
             for seed in self.seeds(benchmark):
                 self._fill(model, benchmark, seed, items)
 
+    @property
+    def whole(self) -> frozenset[str]:
+        return frozenset(name for name, loaded in self.benchmarks.items() if loaded.temperature > 0)
+
     def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item]) -> None:
         """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs."""
-        loaded = self.benchmarks[benchmark]
-        seeds = self.seeds(benchmark) if loaded.temperature > 0 else (seed,)
+        seeds = self.seeds(benchmark) if benchmark in self.whole else (seed,)
         for asked in self._asked(model):
-            fill(asked, loaded, seeds, self.store, self.models, items)
+            fill(asked, self.benchmarks[benchmark], seeds, self.store, self.models, items)
 
     def scores(
         self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None

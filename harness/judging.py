@@ -113,6 +113,11 @@ class Judging(ABC):
     def canaries(self) -> list[dict[str, Any]]:
         """What testing the instrument gave."""
 
+    @property
+    def whole(self) -> frozenset[str]:
+        """Benchmarks whose seeds are evaluated together."""
+        return frozenset()
+
     def _make_ready(self, benchmark: str, items: Sequence[Item]) -> None:  # noqa: B027 (nothing to do by default)
         """Called before these items of a benchmark are compared."""
 

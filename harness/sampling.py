@@ -26,9 +26,9 @@ def noise_key(seed: int, item: object) -> int:
 
 def greedy_choice(logits: torch.Tensor) -> list[int]:
     """The likeliest token of each row of logits [rows, vocabulary]; RuntimeError as for `coupled_choice`."""
-    at = logits.argmax(dim=-1, keepdim=True)
-    _check_finite(logits.gather(1, at))
-    return at[:, 0].tolist()
+    best, at = logits.max(dim=-1)
+    _check_finite(best)
+    return at.tolist()
 
 
 def coupled_choice(scaled: torch.Tensor, where: list[tuple[int, int]]) -> list[int]:
@@ -42,9 +42,9 @@ def coupled_choice(scaled: torch.Tensor, where: list[tuple[int, int]]) -> list[i
     _check_finite(best)
     floor = best + gumbel(keys, at) - _HIGHEST
     rows, tokens = torch.nonzero(scaled >= floor[:, None], as_tuple=True)
-    noisy = torch.full_like(scaled, -math.inf)
-    noisy[rows, tokens] = scaled[rows, tokens] + gumbel(keys[rows], tokens)
-    return noisy.argmax(dim=-1).tolist()
+    noisy = scaled[rows, tokens] + gumbel(keys[rows], tokens)
+    won = noisy == best.scatter_reduce(0, rows, noisy, "amax", include_self=False)[rows]
+    return at.scatter_reduce(0, rows[won], tokens[won], "amin", include_self=False).tolist()  # the first of equals
 
 
 def gumbel(keys: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 from harness.attention import Segment
 
 WORTH_SHARING = 64  # a common prefix shorter than this is cheaper to repeat than to keep apart
+WIDE = 4  # times `least`: what hangs from a chain is cut apart from that size on, however short the chain is
 
 
 class TokenTree:
@@ -40,7 +41,7 @@ class TokenTree:
             self.paths.append(list(path))
 
     def segments(self, least: int, dtype=torch.float32, device="cpu") -> list[Segment]:
-        """Cuts the nodes into runs that attend to few keys in vain: unrelated sequences apart, long common starts once.
+        """Cuts the nodes into runs that attend to few keys in vain: unrelated sequences apart, common starts once.
 
         least: nodes below which a run is not worth an attention call of its own.
         """
@@ -56,7 +57,7 @@ class TokenTree:
             while node < stop:
                 end = self._ends[node]
                 fork = self._fork(node)
-                if fork - node >= least and end - fork >= least:
+                if end - fork >= least and (fork - node >= least or end - fork >= WIDE * least):
                     add(start, node, above)
                     add(node, fork, above)
                     cut(fork, end, (*above, (node, fork)))

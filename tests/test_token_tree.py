@@ -49,6 +49,14 @@ def test_unrelated_sequences_and_what_hangs_from_a_long_chain_are_attended_to_ap
     ]  # fmt: skip
 
 
+def test_a_short_start_that_many_share_is_read_once_and_does_not_tie_them_together():
+    tree = TokenTree([[1, 2, 3, *[100 + n] * 40] for n in range(3)])
+    assert [(part.stop - part.start, part.above) for part in tree.segments(least=30)] == [
+        (3, ()), (40, ((0, 3),)), (40, ((0, 3),)), (40, ((0, 3),))
+    ]  # fmt: skip
+    assert len(TokenTree([[1, 2, 3, *[100 + n] * 40] for n in range(2)]).segments(least=30)) == 1  # not worth it
+
+
 def test_a_common_start_is_one_run_of_nodes():
     assert len(TokenTree([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 9]]).tokens) == 6
 
