@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS ?= 2
 ARGS ?=
 
 .PHONY: audit report test page parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
-	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
+	$(BIN)/python -m pytest -m forgetting -n $(WORKERS) --base embedded:base --candidate embedded:chemistry $(ARGS)
 
 report: $(READY)  ## the Allure report of the last audit as one HTML file, out/allure.html (needs Node.js)
 	$(BIN)/python -m harness.report.allure_page $(ARGS)
