@@ -35,7 +35,7 @@ def row(name: str, verdict: str, change: float) -> dict:
     return {
         "name": name, "model": "m", "verdict": verdict, "items": 250, "seeds": [0, 1], "seeds_without_effect": False,
         "base": 30.0, "candidate": 30.0 + change, "change": change, "low": change - 3, "high": change + 3,
-        "margin": 5.0, "lost": 9, "gained": 2, "reason": f"why {name}",
+        "margin": 5.0, "floor": 0.0, "lost": 9, "gained": 2, "reason": f"why {name}",
     }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ NAME, LETTER = 30, 0.068  # columns of a name, and inches of one
 
 def row_height(rows: int) -> float:
     """Inches of a row of the forest plot, lower where there are many."""
-    return min(0.27, 2.2 / rows)
+    return min(0.36, 2.2 / rows)
 
 
 def forest(rows: Sequence[Mapping[str, Any]], level: str, named: bool = True, width: float = WIDTH) -> bytes:
@@ -146,11 +146,13 @@ def _label(axes, models: Sequence[Run]) -> None:
         while any(side == to_left and abs(wanted - other) < 10 for side, other in taken):
             wanted += 2
         taken.append((to_left, wanted))
+        allowed = bottom + wanted / (inches * 72) * (top - bottom) > -1
         axes.annotate(
             run.name, (run.gain, run.share), xytext=(-4 if to_left else 4, wanted - height), fontsize=8.5,
             textcoords="offset points", ha="right" if to_left else "left", va="center", rotation_mode="anchor",
             fontweight="bold" if run.kind == CANDIDATE else "normal",
-            color=INK if run.kind in (CANDIDATE, JUDGED) else MUTED,
+            color=INK if run.kind in (CANDIDATE, JUDGED) else MUTED, zorder=2.5,  # over the line, below the marks
+            bbox={"facecolor": ALLOWED if allowed else "white", "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
 
 
