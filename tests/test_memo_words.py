@@ -64,6 +64,14 @@ def test_a_gain_that_is_not_shown_is_not_claimed():
     )
 
 
+def test_that_nothing_passed_is_said_in_words():
+    rows = [row("mmlu", "REGRESSED", -9.0), row("gsm8k", "INCONCLUSIVE", -4.0)]
+    assert "None of the 2 benchmarks passed." in decision(verdicts.document(rows, "BLOCKED", 1))["story"]
+    story = decision(verdicts.document(rows[1:], "BLOCKED", 10))["story"]
+    assert "No other benchmark was judged." in story
+    assert "passed" not in story
+
+
 def test_a_base_that_scores_as_by_guessing_is_said_in_words():
     rows = [row("gsm8k", "INCONCLUSIVE", -1.0, base=4.0, reason="the base is within the margin; decide by another")]
     story = decision(verdicts.document(rows, "BLOCKED", 10))["story"]
@@ -220,4 +228,6 @@ def test_the_digest_is_that_of_the_file(tmp_path):
     document = verdicts.blocked()
     (tmp_path / "verdict.json").write_text(text_of(document), encoding="utf-8")
     digest = hashlib.sha256((tmp_path / "verdict.json").read_bytes()).hexdigest()
-    assert ["verdict.json", digest[:12]] in content(document)["again"]["digests"]
+    digests = dict(content(document)["again"]["digests"])
+    assert digests["verdict.json"] == digest[:12]
+    assert digests["Benchmarks"] == "mmlu abababab, ifeval abababab, gsm8k abababab, medqa d0d0d0d0"

@@ -111,6 +111,8 @@ def _open(row: Mapping[str, Any]) -> str:
 
 def _passed(document: Document) -> str:
     passed, total = len(judged(document, "PASS")), len(document["benchmarks"])
+    if not passed:
+        return f"None of the {count(total)} benchmarks passed." if total > 1 else "No other benchmark was judged."
     return f"{count(passed)} of {count(total)} benchmarks passed."
 
 

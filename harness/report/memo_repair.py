@@ -196,7 +196,9 @@ def _untested() -> str:
 def again(document: Document) -> dict[str, Any]:
     """The command, what it ran on, and digests of all that went in."""
     packages, run = document["packages"], document["run"]
-    digests = {row["name"]: f"{name(row)} {row['digest'][:8]}" for row in document["benchmarks"]}
+    digests = {
+        row["name"]: f"{name(row)} {row['digest'][:8]}" for row in (*document["benchmarks"], *document["domain"])
+    }
     benchmarks = list(digests.values())
     more = f" and {count(len(benchmarks) - BENCHMARKS)} more" if len(benchmarks) > BENCHMARKS else ""
     return {
