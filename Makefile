@@ -21,7 +21,7 @@ test: $(READY)  ## lint, format and the project's own tests
 page: $(READY)  ## open that report in a browser and check it (needs Node.js and Chromium)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m page $(ARGS)
 
-parity: $(READY)  ## our scores against lm-eval's own backend on the embedded model (a quarter of an hour)
+parity: $(READY)  ## our scores against lm-eval's own backend and command on the embedded model (half an hour)
 	$(BIN)/python -m pytest -m parity $(ARGS)
 
 candidate: $(READY)  ## train the embedded candidate again, into out/chemistry

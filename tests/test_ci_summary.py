@@ -51,7 +51,7 @@ def test_the_table_holds_every_benchmark_with_its_interval_and_margin():
     assert rows[0] == ["benchmark", "items", "base", "fine-tuned", "change [bounds]", "margin", "verdict"]
     assert rows[2] == ["ifeval", "200", "60.0", "48.9", "−11.1 [−13.1, −9.1]", "5", "❌ REGRESSED"]
     assert rows[4][-1] == "domain gain"
-    assert rows[6][:2] == ["merge", "83% [50%, 104%]"]
+    assert rows[6] == ["merge", "83% [50%, 104%]", "88% [82%, 93%]", "yes", "SHIP"]
     assert rows[8][3].startswith("could not be tried: full weights")
 
 
@@ -68,7 +68,7 @@ def test_names_and_reasons_of_others_are_nothing_but_text():
     inside = {child.type for token in tokens if token.type == "inline" for child in token.children}
     assert inside <= PROSE
     rows = cells(summary(verdicts.worst_case()))
-    assert {len(row) for row in rows} == {8, 4}
+    assert {len(row) for row in rows} == {8, 5}
     assert rows[8][0] == escape.ends(HOSTILE, 80)
 
 

@@ -45,7 +45,14 @@ def test_a_spreadsheet_computes_no_cell(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("a\x1b[31mb\x00", "a�[31mb�"), ("a\u202eb", "a�b"), ("\ud800", "�"), ("a\r\nb\tc", "a\nb\tc")]
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb\x00", "a�[31mb�"),
+        ("a\u202eb", "a�b"),
+        ("\ud800", "�"),
+        ("a\uffffb", "a�b"),
+        ("a\r\nb\tc", "a\nb\tc"),
+    ],
 )
 def test_what_has_no_glyph_or_turns_a_line_round_is_replaced(text, shown):
     assert escape.printable(text) == shown

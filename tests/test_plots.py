@@ -99,3 +99,18 @@ def test_runs_of_a_recipe_are_marks_of_their_own():
         domain=[gain(model="one"), gain(model="two", change=9.0)],
     )  # fmt: skip
     assert [(run.name, run.share) for run in runs(document)[1:]] == [("candidate 1", -0.1), ("candidate 2", -0.3)]
+
+
+def test_names_beside_marks_lie_on_no_other_and_inside_the_plot():
+    rows = [row("a", "REGRESSED", -61.0)]
+    tried = [
+        verdicts.mitigation(name, "no", rows, {"scale": 0.5}, gain=7.9) for name in ("merge", "replay", "isolation")
+    ]
+    svg = ElementTree.fromstring(plots.pareto(verdicts.document(rows, "BLOCKED", 1, mitigations=tried)))
+    heights = [
+        float(found.get("y")) for found in svg.iter(f"{SVG}text")
+        if "".join(found.itertext()).partition(",")[0] in ("merge", "replay", "isolation", "candidate")
+    ]  # fmt: skip
+    assert len(heights) == 4
+    assert all(abs(one - other) >= 9.5 for n, one in enumerate(heights) for other in heights[:n])
+    assert max(heights) < 2.9 * 72 * 0.84, "above the axis"

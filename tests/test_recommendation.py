@@ -26,7 +26,10 @@ def blocked(*mitigations: dict, verdict: str = "REGRESSED") -> dict:
 def test_a_candidate_that_passed_is_released():
     shipped = document([row("ifeval", "PASS", 0.0)], "SHIP", 0) | {"mitigations": []}
     assert release(shipped) == "Release m: every benchmark passed."
-    assert next_cycle(shipped) == []
+    assert next_cycle(shipped) == [
+        "Watch ifeval, which comes closest to its limit: a loss of 3.0 points is not excluded, and 5 are allowed. Judge"
+        " the next fine-tune against this same base too: losses within the limits add up."
+    ]
 
 
 def test_a_mitigation_is_released_only_if_it_passed_in_full():
@@ -79,3 +82,11 @@ def test_answers_that_no_longer_end_are_to_be_repaired_in_the_data():
     found = blocked()
     found["benchmarks"][0]["format"] = {"truncated": {"base": 2.0, "candidate": 31.0}}
     assert any("31.0% of the answers are truncated (base: 2.0%)" in sentence for sentence in next_cycle(found))
+
+
+def test_more_items_are_not_asked_of_a_base_that_scores_as_by_guessing():
+    found = blocked(verdict="INCONCLUSIVE")
+    found["benchmarks"][0] |= {"base": 4.0, "floor": 0.0}
+    advice = " ".join(next_cycle(found))
+    assert "Evaluate mmlu on more items" in advice
+    assert "Decide ifeval by a metric that still moves" in advice

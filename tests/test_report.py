@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.report.foreign import columns
 from harness.report.numbers import interval, points, signed
-from harness.report.terminal import decision_line, verdict_lines
+from harness.report.terminal import aligned, decision_line, on_one_line, verdict_lines
 from tests import verdicts
 
 
@@ -35,7 +36,7 @@ def row(name: str, verdict: str, change: float) -> dict:
     return {
         "name": name, "model": "m", "verdict": verdict, "items": 250, "seeds": [0, 1], "seeds_without_effect": False,
         "base": 30.0, "candidate": 30.0 + change, "change": change, "low": change - 3, "high": change + 3,
-        "margin": 5.0, "lost": 9, "gained": 2, "reason": f"why {name}",
+        "margin": 5.0, "floor": 0.0, "lost": 9, "gained": 2, "reason": f"why {name}",
     }  # fmt: skip
 
 
@@ -89,3 +90,26 @@ def test_no_name_or_error_of_others_starts_a_line_or_moves_the_cursor():
     assert any("SHIP (exit 0)" in line for line in lines), "it is shown"
     assert not [line for line in lines if any(unicodedata.category(char) == "Cc" for char in line)]
     assert not any(line.startswith("SHIP") for line in lines)
+
+
+def test_a_long_name_is_cut_in_the_table_and_the_last_line():
+    lines = verdict_lines(verdicts.worst_case())
+    table = lines[: next(n for n, line in enumerate(lines) if line.startswith("Points."))]
+    assert max(map(columns, table)) < 220
+    assert lines[-1].count("a_benchmark_w") == 1, "each name once, whatever the number of candidates"
+
+
+def test_columns_stand_below_each_other_in_scripts_of_wide_letters():
+    lines = aligned([("benchmark", "items", "verdict"), ("日本語読解", "7", "PASS"), ("mmlu", "200", "PASS")])
+    assert len({columns(line[: line.index("PASS")]) for line in lines[2:]}) == 1
+
+
+@pytest.mark.parametrize("order", ["::add-mask::it", "  ::error::no", "##[error]no", "name: ##[group]no"])
+def test_no_name_of_others_gives_orders_to_a_ci_log(order):
+    told = on_one_line(order)
+    assert not told.strip().startswith("::")
+    assert "##[" not in told
+
+
+def test_a_test_s_own_name_stays_as_it_is():
+    assert on_one_line("tests/gates/test_forgetting.py::test_decision").endswith(".py::test_decision")

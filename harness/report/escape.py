@@ -29,7 +29,9 @@ def printable(text: object) -> str:
 def _unprintable(character: str) -> bool:
     if character in "\n\t":
         return False
-    return ord(character) in TURNS or unicodedata.category(character) in ("Cc", "Cs")
+    code = ord(character)
+    no_character = code & 0xFFFE == 0xFFFE  # of which XML allows none
+    return code in TURNS or no_character or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def cut(text: object, limit: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.report.foreign import shown
 from harness.report.numbers import confidence, count, limit, points, rate, signed
-from harness.report.words import candidates, change, date, judged, largest, listed, name
+from harness.report.words import candidates, change, date, judged, largest, listed, name, ranged
 from harness.specs import CHOICE_PROB, GOLD_PROB
 
 Document = Mapping[str, Any]
@@ -21,8 +21,8 @@ MODELS, MEASURED = 3, 3  # candidates and kinds of score that are named
 SENTENCE, FIGURE = 300, 20  # columns of the recommendation, and of a name beside the figure
 RIGHT = "the share of questions answered right"
 MEASURES = {
-    GOLD_PROB: "the probability per byte that the model gives the right answer",
-    CHOICE_PROB: "the probability that the model gives the right choice",
+    GOLD_PROB: "how likely the model finds the right answer, byte by byte",
+    CHOICE_PROB: "how likely the model finds the right choice among those offered",
     "acc": RIGHT,
     "acc_norm": RIGHT,
     "exact_match": RIGHT,
@@ -65,7 +65,7 @@ def grounds(document: Document) -> str:
 def _safe(document: Document) -> tuple[str, list[str]]:
     rows = document["benchmarks"]
     low = min(rows, key=lambda row: row["low"] / row["margin"])
-    every = f"all {count(len(rows))} benchmarks" if len(rows) > 1 else "the one benchmark"
+    every = {1: "the one benchmark", 2: "both benchmarks"}.get(len(rows), f"all {count(len(rows))} benchmarks")
     return f"On {every} the loss is shown to be smaller than allowed.", [
         f"{name(low)} comes closest to its limit: it changed by {signed(low['change'] / 100)} points, and even the low"
         f" end of its range, {signed(low['low'] / 100)}, is a smaller loss than the {limit(low['margin'])} allowed."
@@ -94,12 +94,25 @@ def _unknown(document: Document) -> tuple[str, list[str]]:
     story = [
         "Nothing is shown to have lost more than allowed, but that is not the same as safe: the loss may be larger."
     ]
-    story += [f"{name(row)}: {shown(row['reason'].rpartition('; ')[2], 150)}." for row in unclear[:2]]
+    story += [_open(row) for row in unclear[:2]]
     return f"On {listed(unclear, 3)} the data cannot tell whether too much was lost.", [*story, _passed(document)]
+
+
+def _open(row: Mapping[str, Any]) -> str:
+    """Why one benchmark is inconclusive, or what would decide it."""
+    if row["base"] - row["floor"] <= row["margin"]:
+        return (
+            f"On {name(row)} even the base scores {points(row['base'] / 100)}, too close to guessing"
+            f" ({points(row['floor'] / 100)}) for a loss of {limit(row['margin'])} to show."
+        )
+    parts = [part for part in row["reason"].split("; ") if not part.startswith(("about these", "about the recipe"))]
+    return f"For {name(row)}, {shown(parts[-1].replace(' items', ' questions'), 150)}."
 
 
 def _passed(document: Document) -> str:
     passed, total = len(judged(document, "PASS")), len(document["benchmarks"])
+    if not passed:
+        return f"None of the {count(total)} benchmarks passed." if total > 1 else "No other benchmark was judged."
     return f"{count(passed)} of {count(total)} benchmarks passed."
 
 
@@ -133,13 +146,17 @@ def _model(model: Mapping[str, Any]) -> str:
 
 def _tested(document: Document) -> str:
     items = {row["name"]: row["items"] for row in document["benchmarks"]}
-    error = rate(document["policy"]["alpha"])
+    policy = document["policy"]
+    error = rate(policy["alpha"])
     what = f"{count(sum(items.values()))} questions of {count(len(items))} benchmark{'s' * (len(items) > 1)}"
+    others = "Other questions would have given a somewhat different change, so"
+    if policy["stopping"] == "early" and policy["estimand"] == "benchmark":
+        others = "The benchmarks have more questions, which were left out once the answer was clear; so"
     return (
         f"The model before tuning (base) and after it (tuned) answered the same {what}, put in the same words. The"
-        " change is tuned minus base, question by question. Other questions would have given a somewhat different"
-        f" change, so each stands with a range: the true change is below it with a chance of at most {error}, and above"
-        f" it with at most {error}. How large a loss is allowed was set for each benchmark."
+        f" change is tuned minus base, question by question. {others} each change stands with a range. In at most"
+        f" {error} of such audits the true change lies below the range, and in at most {error} above it. How large a"
+        " loss is allowed was set for each benchmark."
     )
 
 
@@ -172,7 +189,7 @@ def _result(row: Mapping[str, Any], candidate: int | None) -> dict[str, str]:
         "base": points(row["base"] / 100),
         "tuned": points(row["candidate"] / 100),
         "change": signed(row["change"] / 100),
-        "range": f"[{signed(row['low'] / 100)}, {signed(row['high'] / 100)}]",
+        "range": ranged(row),
         "margin": limit(row["margin"]),
         "verdict": row["verdict"],
     }

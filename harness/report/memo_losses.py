@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.foreign import shown
+from harness.report.memo_decision import HURT, SAFE, UNKNOWN, grounds
 from harness.report.numbers import count, percent, points, signed, times
 from harness.report.tradeoff import CANDIDATE, JUDGED, TRIED, Run, runs
-from harness.report.words import change, name
+from harness.report.words import change, name, ranged
 
 Document = Mapping[str, Any]
 KINDS = 6  # rows of the table
 QUESTION, ANSWER = 180, 260  # columns of an example
-OUTCOME = {True: "is shown to close the gap", False: "does not close the gap", None: "is not shown to close the gap"}
+ANSWERS = {
+    SAFE: "Yes, by the limits that were set: every loss is shown to be smaller than allowed.",
+    HURT: "Not by the limits that were set: a larger loss than allowed is shown.",
+    UNKNOWN: "That cannot be said yet: whether more was lost than allowed is not known.",
+}
+NO_GAIN = "No gain is shown that could be worth a loss."
+OUTCOME = {
+    "yes": "is shown to close the gap",
+    "no": "does not close the gap",
+    "cannot tell": "is not shown to close the gap",
+}
 
 
 def worth(document: Document) -> dict[str, str]:
@@ -22,13 +33,39 @@ def worth(document: Document) -> dict[str, str]:
     if not models:
         text = "The basket has no domain set, so what the tuning gained was not measured and cannot be weighed here."
         return {"text": text, "caption": ""}
-    told = [_told(document, run) for run in models if run.kind == CANDIDATE][:3]
-    told += [
-        f"{run.name.capitalize()} gains {points(run.gain / 100)} and {OUTCOME[run.good]}."
-        for run in models
-        if run.kind == JUDGED
-    ]
-    return {"text": " ".join(told), "caption": _caption({run.kind for run in models})}
+    told = [_answer(document), *[_told(document, run) for run in models if run.kind == CANDIDATE][:3]]
+    tried = [row for row in document["mitigations"] if "error" not in row]
+    judged = [run for run in models if run.kind == JUDGED]
+    told += [f"{_named(run)} {_gained(run.gain)} and {_outcome(row)}." for run, row in zip(judged, tried, strict=True)]
+    return {"text": " ".join(filter(None, told)), "caption": _caption({run.kind for run in models})}
+
+
+def _answer(document: Document) -> str:
+    """Of one candidate alone: several may differ, and the decision is about all of them."""
+    if len(document["candidates"]) > 1:
+        return ""
+    return ANSWERS[grounds(document)] if document["domain"][0]["low"] > 0 else NO_GAIN
+
+
+def _named(run: Run) -> str:
+    """'Merge (scale 0.25)'."""
+    what, _, setting = run.name.partition(", ")
+    return what.capitalize() + (f" ({setting})" if setting else "")
+
+
+def _gained(gain: float) -> str:
+    """As estimated. gain: in points."""
+    return f"gains {points(gain / 100)} points" if gain >= 0 else f"loses {points(-gain / 100)} points"
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    """What all questions say of a mitigation where they were asked, else what half of them do."""
+    full = (row["full"] or {}).get("decision")
+    if full == "SHIP":
+        return "passes every benchmark on all questions"
+    if full and row["answer"] == "yes":
+        return "closes the gap on half of the questions, but does not pass on all of them"
+    return OUTCOME[row["answer"]]
 
 
 def _caption(kinds: set[str]) -> str:
@@ -47,13 +84,17 @@ def _told(document: Document, run: Run) -> str:
     gain = next(row for row in document["domain"])
     start = "The candidate" if run.name == "candidate" else f"Candidate {run.name.rpartition(' ')[2]}"
     if run.name in ("candidate", "candidate 1"):
-        gained = f"changed by {change(gain)} points on {name(gain)}, the domain of the tuning"
+        much = f"changed by {change(gain)} points"
+        if gain["low"] > 0:
+            much = f"gained {points(gain['change'] / 100)} points {ranged(gain)}"
+        gained = f"{much} on {name(gain)}, the domain of the tuning"
     else:
         gained = f"changed by {signed(run.gain / 100)} points there"
     worst = shown(run.worst, 28, middle=True)
     if run.share >= 0:
         return f"{start} {gained}, and no benchmark's score fell; page 1 says how sure that is."
-    return f"{start} {gained}; its worst loss, on {worst}, is put at {times(-run.share)} times what is allowed."
+    much = f"{times(-run.share)} times" if run.share < -1 else f"{percent(-run.share)} of"
+    return f"{start} {gained}; its worst loss, on {worst}, is put at {much} what is allowed."
 
 
 def lost(document: Document) -> dict[str, Any]:
@@ -90,7 +131,7 @@ def _kinds(found: Mapping[str, Any]) -> dict[str, Any] | None:
         "title": "Kinds of instruction, those that lost most first",
         "head": ["Instruction", "Asked", "Base follows", "Tuned follows", "Lost", "Won"],
         "rows": [
-            [shown(row["name"], 44, middle=True).replace("_", " "), count(row["asked"]), percent(row["base"] / 100),
+            [_plain(row["name"], 44), count(row["asked"]), percent(row["base"] / 100),
              percent(row["candidate"] / 100), count(row["lost"]), count(row["gained"])]
             for row in rows[:KINDS]
         ],
@@ -106,7 +147,7 @@ def _subjects(found: Mapping[str, Any]) -> dict[str, Any] | None:
         "title": "Subjects that fell most; with so few questions each, only those marked are shown to have fallen",
         "head": ["Subject", "Questions", "Base", "Tuned", "Change", "Shown"],
         "rows": [
-            [shown(row["name"], 44, middle=True).replace("_", " "), count(row["items"]), points(row["base"] / 100),
+            [_plain(row["name"], 44), count(row["items"]), points(row["base"] / 100),
              points(row["candidate"] / 100), signed(row["change"] / 100), "yes" if row["fell"] else "no"]
             for row in rows[:KINDS]
         ],
@@ -114,12 +155,17 @@ def _subjects(found: Mapping[str, Any]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def _plain(name: str, width: int) -> str:
+    """'length_constraints:number_words' -> 'length constraints: number words'."""
+    return shown(name, width, middle=True).replace("_", " ").replace(":", ": ")
+
+
 def _more(rows: int) -> str:
     return f"{count(rows - KINDS)} more in verdict.json." if rows > KINDS else ""
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, str]:
-    kinds = ", ".join(shown(kind, 30, middle=True).replace("_", " ") for kind in example["kinds"][:3])
+    kinds = ", ".join(_plain(kind, 30) for kind in example["kinds"][:3])
     return {
         "about": f"({kinds})" if kinds else "",
         "question": shown(example["question"], QUESTION) or "(none)",

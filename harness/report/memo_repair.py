@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.report.foreign import shown
@@ -27,14 +27,16 @@ def repair(document: Document) -> dict[str, Any]:
         "Gain kept",
         "Worst change",
         "Closes the gap",
-        "On all questions",
+        "In full",
     ]
     return {
         "text": _repair_text(document),
         "head": head if any("error" not in row for row in tried) else [],
         "rows": [_tried(row) for row in tried if "error" not in row],
         "errors": [
-            f"{row['name']} could not be tried: {shown(row['error'], ERROR)}" for row in tried if "error" in row
+            f"{row['name'].capitalize()} could not be tried: {shown(row['error'], ERROR)}"
+            for row in tried
+            if "error" in row
         ],
     }
 
@@ -47,17 +49,33 @@ def _repair_text(document: Document) -> str:
         if not judged(document, "REGRESSED"):
             return "No mitigation was tried: nothing is shown to have regressed, so there is no known loss to repair."
         return "No mitigation was tried, so it is not known whether one would close the gap."
-    closing = [row["name"] for row in tried if row.get("closes_gap")]
-    answer = "No mitigation is shown to close the gap."
-    if closing:
-        named = " and ".join(closing).capitalize()
-        answer = f"{named} close{'s' * (len(closing) == 1)} the gap on the questions that judged it."
     floor = f"more than {percent(document['retention_floor'] / 100)}" if "retention_floor" in document else "enough"
     return (
-        f"{answer} Each was set up on one half of the questions and judged once on the other half, which had no part in"
-        f" choosing it. It closes the gap if every benchmark passes there and {floor} of the domain gain is shown to be"
-        " kept; one of them is then judged on all questions, as any candidate is. Ranges are in brackets."
+        f"{_answer(tried)} Each was set up on one half of the questions and judged once on the other half, which had no"
+        f" part in choosing it. It closes the gap if every benchmark passes there and {floor} of the domain gain is"
+        " shown to be kept; one of them is then judged in full, on all questions, as any candidate is. Ranges are in"
+        " brackets."
     )
+
+
+def _answer(tried: Sequence[Mapping[str, Any]]) -> str:
+    """Whether one closes the gap; what all questions say counts more than what half of them do."""
+    closing = [row["name"] for row in tried if row.get("closes_gap")]
+    named = " and ".join(closing)
+    full = {row["name"]: row["full"]["decision"] for row in tried if row.get("full")}
+    if failed := [name for name in closing if full.get(name) == "BLOCKED"]:
+        return (
+            f"On half of the questions {named} close{'s' * (len(closing) == 1)} the gap, but on all of them"
+            f" {' and '.join(failed)} does not pass every benchmark."
+        )
+    if closing:
+        return f"{named.capitalize()} close{'s' * (len(closing) == 1)} the gap on the questions that judged it."
+    if passing := [name for name, decision in full.items() if decision == "SHIP"]:
+        return (
+            f"Judged on all questions, {' and '.join(passing)} passes every benchmark; on the half of them that judged"
+            " every mitigation, none is shown to close the gap."
+        )
+    return "No mitigation is shown to close the gap."
 
 
 def _tried(row: Mapping[str, Any]) -> list[str]:
@@ -100,10 +118,19 @@ def _errors(document: Document) -> str:
     else:
         about = "A"
     return (
-        f"{about} skill that truly lost its allowed amount or more passes with a chance of at most {error}. So does a"
-        " model that lost so much anywhere, as every benchmark must pass. The gate errs towards blocking:"
-        f" {count(tests)} tests that each pass {confidence(policy['alpha'])} of sound models together pass about"
-        f" {percent(document['joint_power'])} of them."
+        f"{about} skill that truly lost its allowed amount or more passes with a chance of at most {error}; and a model"
+        f" that lost so much anywhere ships with a chance of at most {error}, as every benchmark must pass. The gate"
+        f" errs towards blocking: {_together(document, tests)}"
+    )
+
+
+def _together(document: Document, tests: int) -> str:
+    """What several tests cost a sound model."""
+    if tests == 1:
+        return "what is not clear does not ship."
+    return (
+        f"if each of {count(tests)} tests passed {confidence(document['policy']['alpha'])} of sound models, together"
+        f" they would pass about {percent(document['joint_power'])} of them."
     )
 
 
@@ -115,7 +142,7 @@ def _resolution(document: Document) -> str:
     parts = [f"{points(row['detectable'] / 100)} on {name(row)} (it is {limit(row['margin'])})" for row in coarse[:4]]
     more = f" and {count(len(coarse) - 4)} more" if len(coarse) > 4 else ""
     return (
-        "With so few questions, a model that has not changed would pass four times in five only at a limit of"
+        "With so few questions, a model that has not changed would pass four times in five only if the limit were"
         f" {', '.join(parts)}{more}. There, INCONCLUSIVE is likely even for a sound model: ask more questions."
     )
 
@@ -169,7 +196,9 @@ def _untested() -> str:
 def again(document: Document) -> dict[str, Any]:
     """The command, what it ran on, and digests of all that went in."""
     packages, run = document["packages"], document["run"]
-    digests = {row["name"]: f"{name(row)} {row['digest'][:8]}" for row in document["benchmarks"]}
+    digests = {
+        row["name"]: f"{name(row)} {row['digest'][:8]}" for row in (*document["benchmarks"], *document["domain"])
+    }
     benchmarks = list(digests.values())
     more = f" and {count(len(benchmarks) - BENCHMARKS)} more" if len(benchmarks) > BENCHMARKS else ""
     return {

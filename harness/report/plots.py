@@ -43,7 +43,7 @@ NAME, LETTER = 30, 0.068  # columns of a name, and inches of one
 
 def row_height(rows: int) -> float:
     """Inches of a row of the forest plot, lower where there are many."""
-    return min(0.27, 2.2 / rows)
+    return min(0.36, 2.2 / rows)
 
 
 def forest(rows: Sequence[Mapping[str, Any]], level: str, named: bool = True, width: float = WIDTH) -> bytes:
@@ -134,7 +134,10 @@ def _mark(axes, run: Run) -> None:
 
 
 def _label(axes, models: Sequence[Run]) -> None:
-    """Names above the points, on the side with more room, moved apart where they would lie on each other."""
+    """Names on the side with more room, moved apart where they would lie on each other.
+
+    At the right above the point and at the left below it, where the line that falls to the right does not pass.
+    """
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     inches = axes.figure.get_figheight() * axes.get_position().height
@@ -142,16 +145,24 @@ def _label(axes, models: Sequence[Run]) -> None:
     for run in sorted(models, key=lambda run: (run.share, run.gain, run.name)):
         to_left = run.gain > left + 0.6 * (right - left)
         height = (run.share - bottom) / (top - bottom) * inches * 72  # in points from the axis
-        wanted = height + 8
-        while any(side == to_left and abs(wanted - other) < 10 for side, other in taken):
-            wanted += 2
+        wanted = _free(height, -1 if to_left else 1, [other for side, other in taken if side == to_left])
         taken.append((to_left, wanted))
+        allowed = bottom + wanted / (inches * 72) * (top - bottom) > -1
         axes.annotate(
             run.name, (run.gain, run.share), xytext=(-4 if to_left else 4, wanted - height), fontsize=8.5,
             textcoords="offset points", ha="right" if to_left else "left", va="center", rotation_mode="anchor",
             fontweight="bold" if run.kind == CANDIDATE else "normal",
-            color=INK if run.kind in (CANDIDATE, JUDGED) else MUTED,
+            color=INK if run.kind in (CANDIDATE, JUDGED) else MUTED, zorder=2.5,  # over the line, below the marks
+            bbox={"facecolor": ALLOWED if allowed else "white", "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
+
+
+def _free(height: float, way: int, taken: Sequence[float]) -> float:
+    """A height for a name beside a point's, away from those of others; above it where none is left below."""
+    wanted = height + 8 * way
+    while any(abs(wanted - other) < 10 for other in taken):
+        wanted += 2 * way
+    return wanted if wanted > 6 else _free(height, 1, taken)
 
 
 def _plain(axes) -> None:

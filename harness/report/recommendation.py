@@ -47,7 +47,8 @@ def _outcome(row: Mapping[str, Any]) -> str:
 
 def next_cycle(document: Document) -> list[str]:
     """Advice for the next fine-tune, most important first; empty where nothing was lost or tried."""
-    advice = [rule(document) for rule in (_target, _replay, _merge, _isolation, _undecided, _ends)]
+    rules = (_target, _replay, _merge, _isolation, _undecided, _unable, _ends, _closest)
+    advice = [rule(document) for rule in rules]
     return [sentence for sentence in advice if sentence]
 
 
@@ -113,10 +114,40 @@ def _isolation(document: Document) -> str | None:
 
 
 def _undecided(document: Document) -> str | None:
-    names = [row["name"] for row in document["benchmarks"] if row["verdict"] == "INCONCLUSIVE"]
+    names = _inconclusive(document, on_the_floor=False)
     if not names:
         return None
     return f"Evaluate {', '.join(names)} on more items next time: this audit cannot tell whether they were hurt."
+
+
+def _unable(document: Document) -> str | None:
+    """Where the base itself scores as by guessing, more items would not help."""
+    names = _inconclusive(document, on_the_floor=True)
+    if not names:
+        return None
+    return (
+        f"Decide {', '.join(names)} by a metric that still moves, or by easier items: the base is within the margin of"
+        " guessing, so that no loss could show on any number of items."
+    )
+
+
+def _inconclusive(document: Document, on_the_floor: bool) -> list[str]:
+    rows = [row for row in document["benchmarks"] if row["verdict"] == "INCONCLUSIVE"]
+    return [row["name"] for row in rows if (row["base"] - row["floor"] <= row["margin"]) == on_the_floor]
+
+
+def _closest(document: Document) -> str | None:
+    """After a SHIP: what to look at first, and what each fine-tune's own limits hide."""
+    if document["decision"] != "SHIP":
+        return None
+    row = min(document["benchmarks"], key=lambda row: row["low"] / row["margin"])
+    watch = ""
+    if row["low"] < 0:
+        watch = (
+            f"Watch {row['name']}, which comes closest to its limit: a loss of {points(-row['low'] / 100)} points is"
+            f" not excluded, and {limit(row['margin'])} are allowed. "
+        )
+    return f"{watch}Judge the next fine-tune against this same base too: losses within the limits add up."
 
 
 def _ends(document: Document) -> str | None:

@@ -108,13 +108,14 @@ def _verdicts(document: Document) -> str:
 
 
 def _mitigations(document: Document) -> str:
-    head = ("mitigation", "loss given back", "domain gain kept", "closes the gap")
+    head = ("mitigation", "loss given back", "domain gain kept", "closes the gap", "in full")
     rows = []
     for row in document["mitigations"]:
         if "error" in row:
-            rows.append((row["name"], "", "", f"could not be tried: {row['error']}"))
-        else:
-            rows.append((row["name"], share(row, "closure"), share(row, "retention"), row["answer"]))
+            rows.append((row["name"], "", "", f"could not be tried: {row['error']}", ""))
+            continue
+        full = (row.get("full") or {}).get("decision", "")
+        rows.append((row["name"], share(row, "closure"), share(row, "retention"), row["answer"], full))
     return _table(head, rows)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.report import escape
-from harness.report.numbers import limit, points, pvalue, signed
+from harness.report.foreign import columns
+from harness.report.numbers import confidence, limit, points, pvalue, signed
 from harness.report.tradeoff import setting
 from harness.report.words import change, changed_margins, share
 from harness.specs import CHOICE_PROB, GOLD_PROB
@@ -15,6 +16,8 @@ from harness.stats import detectable_margin
 
 # assumed where no scores are stored: the share of items that flip, the standard deviation of a probability's change
 REFERENCE_FLIPS, REFERENCE_SPREAD = 0.10, 0.10
+NAME = 40  # characters of a name in the table and the last line
+COMMAND = re.compile(r"^\s*::|##\[")  # what GitHub takes for an order in a log, were it not broken up
 
 
 def plan_lines(audit) -> list[str]:
@@ -75,14 +78,14 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     rows = [head]
     several = len(document["candidates"]) > 1
     for row in document["benchmarks"]:
-        name = f"{row['name']} ({row['model']})" if several else row["name"]
+        name = _named(row, several)
         rows.append((name, *_scores(row), limit(row["margin"]), str(row["lost"]), str(row["gained"]), row["verdict"]))
     for row in document["domain"]:
-        name = f"{row['name']} ({row['model']})" if several else row["name"]
+        name = _named(row, several)
         rows.append((name, *_scores(row), "", "", "", "domain gain"))
     lines = aligned(rows)
-    level = points(1 - document["policy"]["alpha"])
-    lines.append(f"Points. Each bound holds with {level}% confidence. lost, won: items whose score fell or rose.")
+    level = confidence(document["policy"]["alpha"])
+    lines.append(f"Points. Each bound holds with {level} confidence. lost, won: items whose score fell or rose.")
     lines += [f"  {row['name']}: {row['reason']}" for row in document["benchmarks"] if row["verdict"] != "PASS"]
     if changed := changed_margins(document):
         lines.append(f"  {changed}")
@@ -153,28 +156,35 @@ def _faults(row: dict[str, Any]) -> str:
 def decision_line(document: dict[str, Any]) -> str:
     """One sentence: the decision, why, and the exit status."""
     rows = document["benchmarks"]
-    regressed = [row["name"] for row in rows if row["verdict"] == "REGRESSED"]
-    unclear = [row["name"] for row in rows if row["verdict"] == "INCONCLUSIVE"]
+    regressed = [_named(row) for row in rows if row["verdict"] == "REGRESSED"]
+    unclear = [_named(row) for row in rows if row["verdict"] == "INCONCLUSIVE"]
     if document["decision"] == "SHIP":
         every = f"all {len(rows)} benchmarks" if len(rows) > 1 else "the one benchmark"
         why = f"{every} lost less than {'their margins' if len(rows) > 1 else 'its margin'}"
     else:
         parts = [
-            f"{', '.join(names)} {word}"
+            f"{', '.join(dict.fromkeys(names))} {word}"
             for names, word in ((regressed, "regressed"), (unclear, "inconclusive"))
             if names
         ]
         why = "; ".join(parts)
         if worst := document["largest_regression"]:
             row = next(r for r in rows if (r["name"], r["model"]) == (worst, document["largest_regression_of"]))
-            worst = f"{worst} of {row['model']}" if len(document["candidates"]) > 1 else worst
+            worst = _named(row) + (f" of {escape.ends(row['model'], NAME)}" if len(document["candidates"]) > 1 else "")
             why += f"; largest regression: {worst} {signed(row['change'] / 100)} points{_evidence(row)}"
     return on_one_line(f"{document['decision']} (exit {document['exit']}): {why}")
 
 
 def on_one_line(text: str) -> str:
-    """Without anything that a terminal acts on: names and errors are of others."""
-    return re.sub(r"[\n\t]", " ", escape.printable(text))
+    """Without anything that a terminal or a CI log acts on: names and errors are of others."""
+    line = re.sub(r"[\n\t]", " ", escape.printable(text))
+    return COMMAND.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", line)
+
+
+def _named(row: dict[str, Any], several: bool = False) -> str:
+    """A benchmark, of one of several candidates; what is cut here stands in full in the header and verdict.json."""
+    name = escape.ends(row["name"], NAME)
+    return f"{name} ({escape.ends(row['model'], NAME)})" if several else name
 
 
 def _evidence(row: dict[str, Any]) -> str:
@@ -188,13 +198,13 @@ def _scores(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = {0, len(widths) - 1}
+    """A table whose first and last columns stand left; a Chinese letter takes two places."""
+    widths = [max(columns(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = (
-            text.ljust(w) if i in left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        )
+        spaces = [" " * (w - columns(text)) for text, w in zip(row, widths, strict=True)]
+        cells = [space + text for text, space in zip(row, spaces, strict=True)]
+        cells[0], cells[-1] = row[0] + spaces[0], row[-1]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * w for w in widths))
     return lines

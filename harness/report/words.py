@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.foreign import shown
-from harness.report.numbers import count, interval, limit, percent
+from harness.report.numbers import count, interval, limit, percent, signed
 
 NAME = 28  # columns of a benchmark's name
 MONTHS = (
@@ -33,6 +33,11 @@ def listed(rows: Sequence[Row], most: int = 4) -> str:
 def change(row: Row) -> str:
     """'−14.2 [−20.2, −8.4]', in points."""
     return interval(SimpleNamespace(estimate=row["change"] / 100, low=row["low"] / 100, high=row["high"] / 100))
+
+
+def ranged(row: Row) -> str:
+    """'[−20.2, −8.4]': the bounds alone, in points."""
+    return f"[{signed(row['low'] / 100)}, {signed(row['high'] / 100)}]"
 
 
 def share(row: Row, key: str) -> str:
