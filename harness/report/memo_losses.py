@@ -34,9 +34,9 @@ def worth(document: Document) -> dict[str, str]:
 def _caption(kinds: set[str]) -> str:
     parts = ["Each mark is one model: a star for a candidate, on all questions"]
     if JUDGED in kinds:
-        parts.append("dots for mitigations, on the half of the questions that chose none of their settings")
+        parts.append("dots for mitigations, on questions that chose none of their settings")
     if TRIED in kinds:
-        parts.append("rings for settings tried on the other half")
+        parts.append("rings for settings tried on those that did choose")
     return (
         f"{'; '.join(parts)}. Upwards is less forgotten: 0% is no change. Marks are estimates: only a green one is"
         " shown to be within every limit. The line joins the models that no other beats on both counts."

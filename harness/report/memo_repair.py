@@ -54,8 +54,8 @@ def _repair_text(document: Document) -> str:
         answer = f"{named} close{'s' * (len(closing) == 1)} the gap on the questions that judged it."
     floor = f"more than {percent(document['retention_floor'] / 100)}" if "retention_floor" in document else "enough"
     return (
-        f"{answer} Each was set up on one half of the questions and judged once on the other half, which had no part in"
-        f" choosing it. It closes the gap if every benchmark passes there and {floor} of the domain gain is shown to be"
+        f"{answer} Each was judged once, on questions that had no part in choosing its setting."
+        f" It closes the gap if every benchmark passes there and {floor} of the domain gain is shown to be"
         " kept; one of them is then judged on all questions, as any candidate is. Ranges are in brackets."
     )
 
