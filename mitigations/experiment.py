@@ -1,13 +1,13 @@
-"""The mitigation experiment: settings are swept on one half of the items, and the picked one is judged on the other.
+"""The mitigation experiment: settings are swept on some items, and the picked one is judged on items that picked none.
 
     found = run("merge", audit, candidate, "ifeval", materials)
     found.confirmed.closes(0.8)       # "yes", "no" or "cannot tell"
 
 From the safest setting up (a merge that keeps little of the update, replay with much general data), a setting is tried
 while the one before it passes on the selection items every benchmark that the candidate lost; the last that passed is
-judged on the confirmation items, on all benchmarks, once. So no correction for the number of settings is due: the
-sequence is fixed, and the items that judge have picked nothing (Maurer, Hothorn and Lehmacher 1995; Wiens 2003,
-Pharm. Stat. 2:211-215). Where none passes, the safest is judged.
+judged once, on all benchmarks, on the items that have picked nothing (`harness.trial`). So no correction for the number
+of settings is due: the sequence is fixed, and other items judge (Maurer, Hothorn and Lehmacher 1995; Wiens 2003,
+Pharm. Stat. 2:211-215). Where none passes, the safest is judged. A single setting is judged on all items.
 
 Whatever a mitigation makes is kept beside the store under a digest of all that it was made from.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,21 @@ from harness import assets
 from harness.audit import Audit
 from harness.checkpoints import NOTE, CheckedModel
 from harness.closure import CONFIRMATION, SELECTION
-from harness.fingerprint import digest_of, file_digest
+from harness.fingerprint import digest_of, file_digest, files_digest
 from harness.specs import Experiment, ModelSpec, Unusable, parse_model
-from harness.trial import Trial, tried
+from harness.trial import Trial, settings_of, tried
+from mitigations import overlap, rehearsal, replay
 from mitigations.isolation import isolate
 from mitigations.merge import merge
 from mitigations.overlap import benchmark_texts
-from mitigations.rehearsal import rehearse
-from mitigations.replay import replay
+from mitigations.replay import recipe_settings
 from recipes import sft
+from recipes.origin import surroundings
+from recipes.sft import made_whole
 
 NAMES = ("merge", "replay", "isolation")
 NEEDS_DOMAIN = ("replay", "isolation")
-VERSION = 1  # raise it when the same inputs may give another model
+VERSION = 2  # raise it when the same inputs may give another model
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Materials:
 
 @dataclass(frozen=True)
 class Found:
-    """One mitigation. trials: on the selection items, safest first; confirmed: the picked setting on the others.
+    """One mitigation. trials: on the selection items, safest first; confirmed: the picked setting, on other items.
 
     of: the candidate's digest; target: the benchmark whose regression it is to close;
     seconds: to make the models that were tried; note: what lethe.json says of the picked one.
@@ -99,8 +101,9 @@ def check_experiment(names: Sequence[str], audit: Audit, materials: Materials) -
                 " domain in the basket's [mitigation] table, or leave it out of --mitigate."
             )
         sft.read_pairs(materials.domain)
-    if "replay" in names and materials.general is not None:
-        sft.read_pairs(materials.general)
+    if "replay" in names:
+        for path in filter(None, (materials.domain, materials.general)):
+            replay.free_rows(path, benchmark_texts(audit.benchmarks))
 
 
 def run(name: str, audit: Audit, candidate: CheckedModel, target: str, materials: Materials) -> Found:
@@ -108,10 +111,11 @@ def run(name: str, audit: Audit, candidate: CheckedModel, target: str, materials
 
     `Unusable` for a candidate that it does not apply to.
     """
+    _check_weights_are_here(name, audit.base, candidate)
     experiment = audit.basket.experiment or Experiment()
-    settings = settings_of(name, experiment)
     skills = [b.name for b in audit.basket.skills]
     lost = [s for s in skills if s == target or audit.verdict(candidate, s).verdict == "REGRESSED"]
+    settings = settings_of(name, experiment)
     trials: list[Trial] = []
     seconds = 0.0
     for setting in settings:
@@ -123,21 +127,26 @@ def run(name: str, audit: Audit, candidate: CheckedModel, target: str, materials
         trials.append(tried(audit, candidate, model, setting, SELECTION, lost, target, experiment))
         if not trials[-1].passes:
             break
-    passed = [trial for trial in trials if trial.passes]
     if trials:
+        passed = [trial for trial in trials if trial.passes]
         picked = passed[-1] if passed else trials[0]
         setting, model = picked.setting, picked.model
-    confirmed = tried(audit, candidate, model, setting, CONFIRMATION, skills, target, experiment)
+    picked_on = lost if trials else ()
+    confirmed = tried(audit, candidate, model, setting, CONFIRMATION, skills, target, experiment, picked_on)
     return Found(name, candidate.digest, target, tuple(trials), confirmed, seconds, _note(model.path))
 
 
-def settings_of(name: str, experiment: Experiment) -> list[dict[str, Any]]:
-    """The settings of a mitigation, safest first."""
-    if name == "merge":
-        return [{"scale": scale} for scale in sorted(experiment.scales)]
-    if name == "replay":
-        return [{"share": share, "kl": experiment.kl} for share in sorted(experiment.shares, reverse=True)]
-    return [{}]
+def _check_weights_are_here(name: str, base: CheckedModel, candidate: CheckedModel) -> None:
+    for model in (base, candidate):
+        if model.spec.kind == "served":
+            raise Unusable(
+                f"{name} is made of weights, and those of '{model.spec.text}' are on a server; name its directory."
+            )
+    if candidate.routed:
+        raise Unusable(
+            f"candidate '{candidate.spec.text}' is isolated already, and its adapter acts on its domain alone; name the"
+            " adapter in it to try another mitigation."
+        )
 
 
 def made(
@@ -167,22 +176,27 @@ def _merge(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, mater
 
 def _replay(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, materials: Materials) -> Maker:
     texts = benchmark_texts(audit.benchmarks)
-    inputs = [file_digest(materials.domain), digest_of(texts)]
-    inputs.append(digest_of(materials.rehearsal) if materials.general is None else file_digest(materials.general))
+    settings = recipe_settings(candidate, sft.Settings())
+    rehearsed = materials.general is None
+    general = rehearsal.key_of(audit.base, materials.rehearsal, audit.models) if rehearsed else materials.general
+    inputs = {
+        "data": [file_digest(materials.domain), general if rehearsed else file_digest(general), digest_of(texts)],
+        "recipe": [asdict(settings), surroundings(), files_digest(Path(m.__file__) for m in (overlap, replay))],
+    }
 
     def make(out: Path) -> None:
         general = materials.general
         if general is None:
             general = out.parent / "general.jsonl"
-            rehearse(audit.base, materials.rehearsal, general, audit.models)
-        replay(
+            rehearsal.rehearse(audit.base, materials.rehearsal, general, audit.models)
+        replay.replay(
             audit.base,
             candidate,
             materials.domain,
             general,
             setting["share"],
             out,
-            sft.Settings(),
+            settings,
             benchmarks=texts,
             kl=setting["kl"],
         )
@@ -192,7 +206,8 @@ def _replay(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, mate
 
 def _isolation(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, materials: Materials) -> Maker:
     prompts = [row["prompt"] for row in sft.read_pairs(materials.domain)]
-    inputs = digest_of([prompts, materials.general_prompts, materials.fresh_prompts, materials.ambiguous])
+    texts = benchmark_texts(audit.benchmarks)
+    inputs = digest_of([prompts, materials.general_prompts, materials.fresh_prompts, materials.ambiguous, texts])
 
     def make(out: Path) -> None:
         isolate(
@@ -203,6 +218,7 @@ def _isolation(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, m
             out,
             fresh_general=materials.fresh_prompts,
             ambiguous=materials.ambiguous,
+            benchmarks=texts,
         )
 
     return inputs, make
@@ -212,10 +228,10 @@ MAKERS = {"merge": _merge, "replay": _replay, "isolation": _isolation}
 
 
 def hand_over(found: Found, out: Path) -> Path:
-    """A copy of the picked model in `out`/NAME, ready to ship."""
-    target = out / found.name
-    shutil.copytree(found.confirmed.model.path, target)
-    return target
+    """A copy of the picked model in `out`/NAME, ready to ship: whole or not at all."""
+    with made_whole(out / found.name) as made:
+        shutil.copytree(found.confirmed.model.path, made, dirs_exist_ok=True)
+    return out / found.name
 
 
 def _note(path: Path) -> dict[str, Any]:

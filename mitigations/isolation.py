@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from harness.router import Router, router_digest
 from harness.specs import Unusable
 from harness.stats.interval import Interval
 from harness.stats.proportions import clopper_pearson
+from mitigations.overlap import prompts_without_overlaps
 from recipes.sft import made_whole
 
 FEWEST = 50  # prompts of any set: fewer than 50 fresh ones leave 6 points open even if all go the right way
@@ -129,17 +130,20 @@ def isolate(
     fresh_domain: Sequence[str] | None = None,
     fresh_general: Sequence[str] | None = None,
     ambiguous: Sequence[str] = (),
+    benchmarks: Mapping[str, Sequence[str]] = {},
     seed: int = 0,
 ) -> Isolation:
     """Trains a router between the two sets of prompts, measures it on fresh ones and writes `out`, new or empty.
 
     fresh_domain, fresh_general: measured on and never trained on; None keeps every fifth of the others back, which
-    vouches for less where prompts share their wording. ambiguous: general prompts near the domain, counted apart. What
-    is trained on must hold no item that the routed model is judged on. Raises `Unusable`.
+    vouches for less where prompts share their wording. ambiguous: general prompts near the domain, counted apart.
+    benchmarks: the texts that the routed model is judged on (`overlap.benchmark_texts`): prompts that hold one of them
+    are dropped, and how many goes to the note under "dropped". Raises `Unusable`.
     """
     _check_models(base, candidate)
-    domain, fresh_domain = _fresh("domain", domain_prompts, fresh_domain)
-    general, fresh_general = _fresh("general", general_prompts, fresh_general)
+    dropped: dict[str, dict[str, int]] = {}
+    domain, fresh_domain = _fresh("domain", domain_prompts, fresh_domain, benchmarks, dropped)
+    general, fresh_general = _fresh("general", general_prompts, fresh_general, benchmarks, dropped)
     ambiguous = _without(ambiguous, general)
     _check_sides([*domain, *fresh_domain], [*general, *fresh_general, *ambiguous])
     router = Router.fit(domain, general, seed)
@@ -153,10 +157,8 @@ def isolate(
         _copy_adapter(candidate, made / "adapter")
         router.save(made / "router")
         (made / "serve.py").write_text(SERVE, encoding="utf-8")
-        trained = {"threshold": router.threshold, "seed": seed, "digest": router_digest(made / "router")}
-        trained |= {"domain_prompts": len(domain), "general_prompts": len(general)}
-        trained |= {"prompts": digest_of([domain, general])}
-        note = {**_origin(base, candidate), "router": trained, **_found(isolation)}
+        trained = {"threshold": router.threshold, "seed": seed, **_learned(made / "router", domain, general)}
+        note = {**_origin(base, candidate), "router": trained, "dropped": dropped, **_found(isolation)}
         (made / NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
     return isolation
 
@@ -180,12 +182,20 @@ def _without(prompts: Sequence[str], others: Sequence[str] = ()) -> list[str]:
     return [prompt for prompt in dict.fromkeys(prompts) if prompt.strip() and prompt not in known]
 
 
-def _fresh(name: str, prompts: Sequence[str], fresh: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Distinct prompts to train on, and others to measure on."""
-    prompts = _without(prompts)
+def _fresh(
+    name: str,
+    prompts: Sequence[str],
+    fresh: Sequence[str] | None,
+    benchmarks: Mapping[str, Sequence[str]],
+    dropped: dict[str, dict[str, int]],
+) -> tuple[list[str], list[str]]:
+    """Distinct prompts to train on, and others to measure on; what holds an item is counted in `dropped`."""
+    prompts, dropped[name] = prompts_without_overlaps(_without(prompts), benchmarks)
     if fresh is None:
         fresh = [prompt for prompt in prompts if int(digest_of(prompt)[:8], 16) % HELD_BACK == 0]
         prompts = _without(prompts, fresh)
+    else:
+        fresh, dropped[f"fresh {name}"] = prompts_without_overlaps(_without(fresh), benchmarks)
     fresh = _without(fresh, prompts)
     for kind, found in ((name, prompts), (f"fresh {name}", fresh)):
         if len(found) < FEWEST:
@@ -218,6 +228,12 @@ def _copy_adapter(candidate: CheckedModel, made: Path) -> None:
     if "base_weights" not in note:
         note["base_weights"] = weights_digest(candidate.base)
         (made / NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
+
+
+def _learned(router: Path, domain: Sequence[str], general: Sequence[str]) -> dict[str, Any]:
+    """The saved router by digest, and what it has learned from."""
+    counts = {"domain_prompts": len(domain), "general_prompts": len(general)}
+    return {"digest": router_digest(router), **counts, "prompts": digest_of([domain, general])}
 
 
 def _origin(base: CheckedModel, candidate: CheckedModel) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from harness.models import LoadedModels
 from harness.specs import Unusable
 
 VERSION = 1  # raise it when the same prompts may give other rows
+MAX_TOKENS = 200  # of an answer: those that are longer are not whole, and are dropped
 DUPLICATE = "duplicate"
 ROWS, COUNTS = "general.jsonl", "counts.json"
 
@@ -41,7 +42,7 @@ class Rehearsal:
 
 
 def rehearse(
-    base: CheckedModel, prompts: Sequence[str], out: Path, models: LoadedModels, max_tokens: int = 200
+    base: CheckedModel, prompts: Sequence[str], out: Path, models: LoadedModels, max_tokens: int = MAX_TOKENS
 ) -> Rehearsal:
     """The base's greedy answers of fewer than `max_tokens` tokens, written to the file `out`.
 
@@ -50,8 +51,7 @@ def rehearse(
     prompt has got. The answers are kept in the cache, by base, prompts and settings. `Unusable` if none is left.
     """
     _check(base, prompts, max_tokens)
-    asked = {"base": base.digest, "dtype": models.dtype, "prompts": list(prompts), "max_tokens": max_tokens}
-    key = digest_of([VERSION, ENGINE_VERSION, asked])[:24]
+    key = key_of(base, prompts, models, max_tokens)[:24]
     made = assets.publish(
         assets.cache_dir() / "rehearsals" / key, lambda folder: _make(base, prompts, models, max_tokens, folder)
     )
@@ -61,6 +61,12 @@ def rehearse(
     shutil.copyfile(made / ROWS, scratch)
     scratch.replace(out)  # whole or not at all
     return Rehearsal(out, counts["kept"], counts["dropped"])
+
+
+def key_of(base: CheckedModel, prompts: Sequence[str], models: LoadedModels, max_tokens: int = MAX_TOKENS) -> str:
+    """A digest of all that the answers depend on."""
+    asked = {"base": base.digest, "dtype": models.dtype, "prompts": list(prompts), "max_tokens": max_tokens}
+    return digest_of([VERSION, ENGINE_VERSION, asked, [models.backend, models.device.partition(":")[0]]])
 
 
 def _check(base: CheckedModel, prompts: Sequence[str], max_tokens: int) -> None:

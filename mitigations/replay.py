@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from harness.checkpoint_files import read_json
 from harness.checkpoints import NOTE, CheckedModel
@@ -48,9 +49,9 @@ def replay(
     (`overlap.benchmark_texts`).
 
     Trained as the candidate was, by the settings in its lethe.json; by `settings` where it has none, as with full
-    weights, for which the result is an adapter of the base all the same. seed: another than theirs. How many rows were
-    dropped goes to the note of the adapter, under "replay", and to stderr. `Unusable` for settings of another recipe,
-    files that are missing or malformed, and where no row is left.
+    weights, for which the result is an adapter of the base all the same. seed: another than theirs. The note of the
+    adapter says under "replay" whether the settings are the candidate's own, and how many rows were dropped, as stderr
+    does. `Unusable` for settings of another recipe, files that are missing or malformed, and where no row is left.
     """
     general = general if share else None
     check_mix(general, share, kl if share else 0.0)
@@ -58,7 +59,7 @@ def replay(
     settings = settings if seed is None else replace(settings, seed=seed)
     files = {"domain": Path(domain), **({"general": Path(general)} if general is not None else {})}
     with tempfile.TemporaryDirectory() as folder:
-        kept, note = {}, {"candidate": candidate.digest, "dropped": {}}
+        kept, note = {}, {"candidate": candidate.digest, "dropped": {}, "own_recipe": tells_recipe(candidate)}
         for kind, path in files.items():
             kept[kind], note["dropped"][kind] = _without_items(path, benchmarks, Path(folder) / kind)
             note[kind] = file_digest(path)
@@ -67,10 +68,19 @@ def replay(
     return parse_model(str(made))
 
 
+def tells_recipe(candidate: CheckedModel) -> bool:
+    """True if a candidate's lethe.json says how it was trained."""
+    return _noted(candidate) is not None
+
+
+def _noted(candidate: CheckedModel) -> Any:
+    path = candidate.path / NOTE
+    return read_json(path, candidate.spec).get("settings") if path.is_file() else None
+
+
 def recipe_settings(candidate: CheckedModel, otherwise: sft.Settings) -> sft.Settings:
     """The settings that a candidate was trained with, from its lethe.json; `otherwise` where that tells none."""
-    path = candidate.path / NOTE
-    noted = read_json(path, candidate.spec).get("settings") if path.is_file() else None
+    noted = _noted(candidate)
     if noted is None:
         return otherwise
     kinds = {field.name: type(getattr(otherwise, field.name)) for field in fields(otherwise)}
@@ -82,19 +92,29 @@ def recipe_settings(candidate: CheckedModel, otherwise: sft.Settings) -> sft.Set
     return sft.Settings(**noted)
 
 
-def _without_items(path: Path, benchmarks: Mapping[str, Sequence[str]], folder: Path) -> tuple[Path, dict[str, int]]:
-    """A file of the rows that overlap no benchmark, the given one if all do not; how many overlap each."""
+def free_rows(path: Path, benchmarks: Mapping[str, Sequence[str]]) -> tuple[list[dict[str, str]], dict[str, int]]:
+    """The rows of a file that overlap no benchmark, and how many overlap each; `Unusable` if none is left."""
     rows = sft.read_pairs(path)
     kept, dropped = without_overlaps(rows, benchmarks)
-    if not dropped:
-        return path, dropped
-    named = ", ".join(f"{count} {name}" for name, count in dropped.items())
     if not kept:
         raise Unusable(
-            f"no row of '{path}' is left, as all {len(rows)} overlap with items of the basket ({named}); give data that"
-            " holds none of them."
+            f"no row of '{path}' is left, as all {len(rows)} overlap with items of the basket ({_listed(dropped)});"
+            " give data that holds none of them."
         )
-    print(f"{len(rows) - len(kept)} of {len(rows)} rows of {path.name} overlap with items ({named}) and are dropped.",
+    return kept, dropped
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in dropped.items())
+
+
+def _without_items(path: Path, benchmarks: Mapping[str, Sequence[str]], folder: Path) -> tuple[Path, dict[str, int]]:
+    """A file of the free rows, the given one if all are; how many overlap each benchmark."""
+    kept, dropped = free_rows(path, benchmarks)
+    if not dropped:
+        return path, dropped
+    gone = sum(dropped.values())
+    print(f"{gone} of {gone + len(kept)} rows of {path.name} overlap with items ({_listed(dropped)}) and are dropped.",
           file=sys.stderr)  # fmt: skip
     folder.mkdir()
     (folder / path.name).write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -1,7 +1,8 @@
 """trl's trainer on batches of domain and general rows: `mixing` draws them, and the base can hold the general ones.
 
 General answers are long where the domain's are short, and padding all to the longest row of a batch would push several
-times the tokens that count. So each kind goes through the model by itself; the loss is that of the whole batch.
+times the tokens that count. So each kind goes through the model by itself, and each computes only what its answers need
+(`answer_loss`); the loss is that of the whole batch, as trl's own trainer has it.
 
 The divergence from the base on rehearsed rows: Li and Hoiem 2016, "Learning without Forgetting", arXiv:1606.09282.
 """
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from trl import SFTTrainer
 
+from recipes.answer_loss import answers, next_token
 from recipes.mixing import Mix, draw
 
 
@@ -46,37 +48,29 @@ class MixedTrainer(SFTTrainer):
             if not (general == kind).any():
                 continue
             part = _trimmed(inputs, general == kind)
-            if kind and self.mix.kl:
-                entropy, divergence = self._held(model, part)
-                loss = loss + entropy / tokens + self.mix.kl * divergence
-            else:
+            if self.aux_loss_enabled and not (kind and self.mix.kl):  # a mixture of experts adds a loss of its own
                 loss = loss + super().compute_loss(model, part, num_items_in_batch=tokens)
+                continue
+            ours = next_token(model, part)
+            loss = loss + torch.nn.functional.nll_loss(ours, answers(part), reduction="sum") / tokens
+            if kind and self.mix.kl:
+                loss = loss + self.mix.kl * self._divergence(model, part, ours)
         return loss
 
-    def _held(self, model, part: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(summed cross-entropy, mean divergence) of the answer tokens, in nats.
+    def _divergence(self, model, part: dict[str, torch.Tensor], ours: torch.Tensor) -> torch.Tensor:
+        """Mean divergence from the base over the answer tokens, in nats. ours: their log-probabilities.
 
-        The divergence of a token is KL(candidate || base) = sum over the vocabulary of p (log p - log q), p the
-        candidate's next-token distribution and q that of the base, which is the model with its adapter off.
+        That of a token is KL(candidate || base) = sum over the vocabulary of p (log p - log q), p the candidate's
+        next-token distribution and q that of the base, which is the model with its adapter off.
         """
-        labels = part.pop("labels")[:, 1:]
-        answer = labels != -100
         model.eval()  # the base without dropout
         with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-            base = _next_token(model, part, answer)
+            base = next_token(model, part)
         model.train()
-        ours = _next_token(model, part, answer)
-        entropy = torch.nn.functional.nll_loss(ours, labels[answer], reduction="sum")
-        return entropy, (ours.exp() * (ours - base)).sum(dim=-1).mean()
+        return (ours.exp() * (ours - base)).sum(dim=-1).mean()
 
 
 def _trimmed(inputs: dict[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
     """Some rows of a batch, without the padding that only the others need; it stands on the right."""
     longest = inputs["attention_mask"][rows].sum(dim=1).max()
     return {name: tensor[rows, :longest] for name, tensor in inputs.items()}
-
-
-def _next_token(model, part: dict[str, torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [answer tokens, vocabulary]."""
-    logits = model(**part, use_cache=False).logits[:, :-1]  # [rows, tokens - 1, vocabulary]
-    return logits[answer].float().log_softmax(dim=-1)

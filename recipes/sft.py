@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
 from recipes.mixing import Mix, check_mix, rows_seen
+from recipes.pairs import read_pairs
 
 
 @dataclass(frozen=True)
@@ -58,35 +58,6 @@ class Settings:
                 )
         if not 0 < self.lr < math.inf:
             raise Unusable(f"--lr {self.lr} is no learning rate; write a number above 0, as in --lr 1e-3.")
-
-
-def read_pairs(path: str | Path) -> list[dict[str, str]]:
-    """JSONL -> rows of {"prompt", "response"}; `Unusable` names the first line that is not one."""
-    path = Path(path)
-    if not path.is_file():
-        raise Unusable(f'data \'{path}\' does not exist; name a JSONL file of {{"prompt", "response"}} rows.')
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would split at U+2028 in a text, too
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"data '{path}' cannot be read ({error}); save it as UTF-8 text.") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            pair = {key: row[key] for key in ("prompt", "response")}
-            "".join(pair.values()).encode()  # both are text, without halves of surrogate pairs
-        except (ValueError, KeyError, TypeError):
-            pair = {}
-        if not pair or not all(value.strip() for value in pair.values()):
-            raise Unusable(
-                f'{path.name} line {number} is no {{"prompt", "response"}} with text in both; correct or remove it.'
-            )
-        rows.append(pair)
-    if not rows:
-        raise Unusable(f"data '{path}' holds no row; write one JSON object a line.")
-    return rows
 
 
 def train(
@@ -170,7 +141,7 @@ def _trainer(base, rows, out, settings, mix: Mix | None = None):
 def _arguments(out, settings, mix: Mix | None, cuda: bool):
     from trl import SFTConfig
 
-    return SFTConfig(
+    made = SFTConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=rows_seen(settings.steps, settings.batch, mix.share)[2] if mix else settings.steps,
         per_device_train_batch_size=settings.batch,
@@ -188,6 +159,8 @@ def _arguments(out, settings, mix: Mix | None, cuda: bool):
         data_seed=settings.seed,
         dataset_num_proc=None,
     )
+    made._n_gpu = min(1, made.n_gpu)  # of several GPUs each would get `batch` rows, which is another recipe
+    return made
 
 
 def _dataset(rows, mix: Mix | None, tokenizer):
@@ -282,7 +255,7 @@ def _finish(base, data, out: Path, settings: Settings, mix: Mix | None, origin: 
         "base_weights": checkpoints.weights_digest(base),
         "data": file_digest(Path(data)),
         "settings": asdict(settings),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "threads": torch.get_num_threads(),
         **({"general": file_digest(mix.path), "share": mix.share, "kl": mix.kl} if mix else {}),
         **origin,
     }

@@ -8,6 +8,7 @@ internal     pytest itself breaks once every test has run
 summary      the summary cannot be written
 flip         the base gives other numbers when it is asked again
 immune       reversing the layers of a model does nothing
+mitigations  closure has no bounds, one mitigation cannot be copied to --out, and none can be judged in full
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def pytest_configure(config):
         _run_out_of_memory()
     if KIND == "summary":
         _write_no_summary()
+    if KIND == "mitigations":
+        _spoil_mitigations()
 
 
 def pytest_runtestloop(session):
@@ -87,6 +90,28 @@ def _ignore_damage() -> None:
     from harness import canary
 
     canary.reversed_layers = lambda model: contextlib.nullcontext()
+
+
+def _spoil_mitigations() -> None:
+    import math
+    import shutil
+
+    from harness import trial
+    from harness.report import mitigations
+
+    copytree, closure = shutil.copytree, trial.closure
+
+    def copy(source, target, **options):
+        if "merge" in str(target):
+            raise OSError(28, "No space left on device")
+        return copytree(source, target, **options)
+
+    def in_full(*_):
+        raise MemoryError("sabotage")
+
+    shutil.copytree = copy
+    mitigations.in_full = in_full
+    trial.closure = lambda *given: closure(*given)._replace(low=-math.inf, high=math.inf)
 
 
 def _run_out_of_memory() -> None:

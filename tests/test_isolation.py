@@ -58,6 +58,22 @@ def note(isolation):
     return json.loads((isolation.path / "lethe.json").read_text())
 
 
+def test_prompts_that_hold_an_item_are_dropped_and_counted(models, isolation, tmp_path):
+    """The router must not have read what the routed model is asked."""
+    items = ["Please tell me in which old constellation one finds the star with the name of Mira."]
+    fresh = FRESH | {"fresh_general": [*FRESH_GENERAL, f"Now: {items[0]}"]}
+    given = [*DOMAIN, *items], [*GENERAL, f"Ahem. {items[0]}"]
+    made = isolate(*models, *given, tmp_path / "out", **fresh, benchmarks={"skies": items})
+    dropped = json.loads((made.path / "lethe.json").read_text())["dropped"]
+    assert dropped == {
+        "domain": {"skies": 1}, "general": {"skies": 1}, "fresh domain": {}, "fresh general": {"skies": 1}
+    }  # fmt: skip
+    assert (made.general, made.domain) == (isolation.general, isolation.domain)
+    assert (made.path / "router" / "router.safetensors").read_bytes() == (
+        isolation.path / "router" / "router.safetensors"
+    ).read_bytes()
+
+
 def test_what_ships_is_an_adapter_a_router_a_note_and_a_program(isolation):
     assert sorted(path.name for path in isolation.path.iterdir()) == ["adapter", "lethe.json", "router", "serve.py"]
     assert [path.name for path in isolation.path.parent.iterdir()] == ["out"]

@@ -186,7 +186,7 @@ def test_a_mitigation_that_passes_on_all_questions_is_no_contradiction():
     document["mitigations"] = document["mitigations"][1:]
     document["mitigations"][0]["full"] = {"decision": "SHIP"}
     assert content(document)["repair"]["text"].startswith(
-        "Judged on all questions, replay passes every benchmark; on the half of them that judged every mitigation, none"
+        "Judged on all questions, replay passes every benchmark; on those that judged the mitigations, none"
     )
     assert "Replay (share 0.1) gains 7.1 points and passes every benchmark on all questions." in worth(document)["text"]
 
@@ -195,8 +195,11 @@ def test_a_mitigation_that_fails_on_all_questions_is_not_said_to_repair():
     document = verdicts.blocked()
     document["mitigations"][0]["full"] = {"decision": "BLOCKED"}
     said = worth(document)["text"]
-    assert "Merge (scale 0.25) gains 7.1 points and closes the gap on half of the questions, but does not pass" in said
-    assert content(document)["repair"]["text"].startswith("On half of the questions merge closes the gap, but")
+    assert (
+        "Merge (scale 0.25) gains 7.1 points and closes the gap on the questions that judged it, but does not pass"
+        in said
+    )
+    assert content(document)["repair"]["text"].startswith("On the questions that judged it merge closes the gap, but")
 
 
 def test_where_nothing_closes_the_gap_that_is_said():

@@ -90,6 +90,55 @@ def test_settings_are_swept_from_the_safest_up_on_other_items(audited):
     assert merged["setting"]["scale"] == 0.05
 
 
+def test_what_picked_a_setting_judges_it_no_more_and_all_else_does(audited):
+    """Of 80 items each half gives 30 to the experiment. Of two scales one is picked, on what was lost."""
+    merged, *others = verdict_of(audited[0])["mitigations"]
+    assert merged["picked_on"] == ["letters"]
+    assert {row["name"]: row["items"] for row in merged["benchmarks"]} == {"choices": 60, "letters": 30}
+    for other in others:
+        assert (other["picked_on"], other["trials"]) == ([], [])
+        assert {row["name"]: row["items"] for row in other["benchmarks"]} == {"choices": 60, "letters": 60}
+
+
+def test_where_the_items_cannot_show_enough_it_is_said_before_any_model_runs(taught, tmp_path):
+    """30 items of which none changes leave 9.5 points open, 60 items 4.9."""
+    table = "\n[mitigation]\nscales = [0.05, 1.0]\nitems = 30\n"
+    given = basket(tmp_path, tmp_path, table)
+    margins = ("--mitigate=merge", "--margin=letters=9.0", "--margin=choices=10", "--collect-only")
+    said = run(tmp_path, taught, taught, basket=given, more=margins).stdout
+    assert "mitigation merge: one of 2 settings is picked on half of the items of what regressed" in said
+    assert (
+        "mitigation merge: if letters regresses, its other half of 30 items can show a loss below 9.5 points at best;"
+        " with margin 9 'YES' IS OUT OF REACH"
+    ) in said
+    assert "if choices regresses" not in said
+    given.write_text(given.read_text().replace("[0.05, 1.0]", "[0.05]"))
+    said = run(tmp_path, taught, taught, basket=given, more=margins).stdout
+    assert "mitigation merge: judged on all items" in said
+    assert "OUT OF REACH" not in said
+
+
+def test_nothing_of_the_experiment_hides_the_verdict(audited, taught, tuned, tmp_path):
+    """Bounds that exclude nothing, a disk that is full, and a winner that cannot be judged in full."""
+    folder = shutil.copytree(audited[0], tmp_path / "copy")
+    done = run(folder, taught, tuned, basket=folder / "basket.toml", sabotage="mitigations")
+    sound, broken = verdict_of(audited[0]), verdict_of(folder)
+    assert done.returncode == broken["exit"] == 1, done.stdout
+    assert broken["benchmarks"] == sound["benchmarks"]
+    merge, *others = broken["mitigations"]
+    assert "no copy of it could be written to" in merge["error"]
+    assert "No space left on device" in merge["error"]
+    assert not (folder / "out" / "mitigations" / "merge").exists()
+    assert [(row["closure_low"], row["closure_high"]) for row in others] == [(None, None)] * 2
+    assert "[open, open]" in done.stdout
+    text = (folder / "out" / "verdict.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [row["full_error"] for row in others if "full_error" in row] == ["MemoryError: sabotage"]
+    assert not any(row["full"] for row in others)
+    assert "could not be judged in full: MemoryError: sabotage" in done.stdout
+    assert (folder / "out" / "memo.pdf").is_file()
+
+
 def test_a_second_run_makes_nothing_and_says_the_same(audited, taught, tuned):
     folder, done = audited
     before = verdict_of(folder)

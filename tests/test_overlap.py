@@ -69,10 +69,42 @@ def test_an_item_that_is_answered_over_and_over_is_still_one():
     assert without_overlaps(rows, BENCHMARKS) == ([], {"sums": 3 * COMMON})
 
 
+WRAPPED = [f"Task {n}: think about this, then answer in {n} words. {{}} Do it now, please." for n in range(3 * COMMON)]
+
+
+@pytest.mark.parametrize(("item", "source"), [(LONG, "sums"), (SHORT, "facts")])
+def test_an_item_that_is_wrapped_in_many_prompts_is_still_one(item, source):
+    """Its words are common then, as the wording of a kind of question is; but they are all there."""
+    rows = [{"prompt": wrapped.format(item), "response": "Two."} for wrapped in WRAPPED]
+    assert without_overlaps(rows, BENCHMARKS) == ([], {source: len(rows)})
+
+
+def test_an_item_that_is_cut_and_wrapped_in_many_prompts_is_still_one():
+    rows = [{"prompt": wrapped.format(LONG.removesuffix(" week.")), "response": "Two."} for wrapped in WRAPPED]
+    assert without_overlaps(rows, BENCHMARKS) == ([], {"sums": len(rows)})
+
+
+def test_short_choices_beside_a_question_tell_no_item(tmp_path):
+    """A data set of such questions would go whole otherwise."""
+    folder = write_tasks(tmp_path)
+    choices = ["none of the above is correct", "the eggs of nine hens in one week of spring", "b"]
+    docs = [{"question": f"Which of these is number {n} here?", "choices": choices, "answer": 0} for n in range(40)]
+    (folder / "docs.jsonl").write_text("".join(json.dumps(doc | {"gold": "b"}) + "\n" for doc in docs))
+    basket = Basket("t", (Benchmark("choices", "tiny_choice", fewshot=4, items=30),), tasks=str(folder))
+    texts = benchmark_texts(load_benchmarks(basket))["choices"]
+    assert choices[1] in texts
+    assert choices[0] not in texts
+    assert "Which of these is number 3 here?" in texts
+
+
 def test_the_texts_of_a_benchmark_are_those_of_the_items_that_are_judged(tmp_path):
     folder = write_tasks(tmp_path)
     docs = [
-        {"question": f"What is number {n} on the list?", "choices": [f"the {n}th word on it", "b", "c"], "answer": 0}
+        {
+            "question": f"What is number {n} on my list?",
+            "choices": [f"the {n}th word and all on it", "b", "c"],
+            "answer": 0,
+        }
         for n in range(40)
     ]
     (folder / "docs.jsonl").write_text("".join(json.dumps(doc | {"gold": "b"}) + "\n" for doc in docs))

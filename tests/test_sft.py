@@ -22,7 +22,7 @@ from harness.checkpoints import check, weights_digest
 from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
 from recipes.mixing import Mix, draw, rows_seen
-from recipes.sft import Settings, _trainer, main, read_pairs, train
+from recipes.sft import Settings, _arguments, _trainer, main, read_pairs, train
 from tests.conftest import save_tiny
 
 ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12)]
@@ -96,6 +96,13 @@ def test_the_adapter_says_what_it_was_made_from(base, data, tmp_path):
     assert str(tmp_path) not in (adapter / "adapter_config.json").read_text() + json.dumps(note).replace(
         str(base.spec.text), ""
     )
+
+
+def test_on_a_machine_of_several_gpus_the_recipe_is_the_same(tmp_path, monkeypatch):
+    """transformers would put `batch` rows on each of them."""
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: 4))
+    made = _arguments(tmp_path, QUICK, None, cuda=False)
+    assert (made._n_gpu, made.per_device_train_batch_size) == (1, QUICK.batch)
 
 
 def test_chosen_layers_alone_are_trained(base, data, tmp_path):
@@ -212,6 +219,7 @@ def test_the_loss_of_a_mixed_batch_is_that_of_the_whole(base, tmp_path):
 
 
 def test_short_rows_are_not_padded_to_the_long_ones(base, tmp_path):
+    """What all rows of a kind begin with goes through the model once, the rest of each row as long as its kind's."""
     trainer, batch = mixed(base, tmp_path)
     shapes = []
     trainer.model.register_forward_pre_hook(
@@ -219,8 +227,11 @@ def test_short_rows_are_not_padded_to_the_long_ones(base, tmp_path):
     )
     trainer.compute_loss(trainer.model, dict(batch))
     lengths, general = batch["attention_mask"].sum(dim=1), batch["general"]
-    assert shapes == [(3, lengths[~general].max()), (3, lengths[general].max())]
-    assert lengths[~general].max() < lengths[general].max()
+    starts, rests = shapes[::2], shapes[1::2]
+    assert [rows for rows, _ in shapes] == [1, 3, 1, 3]
+    longest = [lengths[~general].max(), lengths[general].max()]
+    assert [start[1] + rest[1] for start, rest in zip(starts, rests, strict=True)] == longest
+    assert longest[0] < longest[1]
 
 
 def log_probabilities(model, row):
@@ -266,7 +277,9 @@ def test_the_base_has_no_dropout_when_the_adapter_is_held_to_it(tmp_path):
     trainer.model.forward = spy
     for _ in range(2):
         trainer.compute_loss(trainer.model.train(), dict(batch))
-    assert torch.equal(*bases)
+    first, second = bases[: len(bases) // 2], bases[len(bases) // 2 :]
+    assert first
+    assert all(map(torch.equal, first, second))
 
 
 def test_the_divergence_holds_the_adapter_to_the_base(base, data, general, tmp_path):

@@ -84,8 +84,9 @@ def example(number: int, **more: Any) -> dict[str, Any]:
 def mitigation(name: str, answer: str, rows: list[dict[str, Any]], setting: dict[str, float], **more: Any) -> dict:
     """A mitigation's row, with one setting that was tried on the other half beside the one that was judged."""
     trial = {
-        "setting": setting, "digest": "f0" * 32, "items": "confirmation", "closure": 0.83, "closure_low": 0.5,
-        "closure_high": 1.04, "retention": 0.88, "retention_low": 0.82, "retention_high": 0.93, "gain": 7.1,
+        "setting": setting, "digest": "f0" * 32, "items": "confirmation", "picked_on": [],
+        "closure": 0.83, "closure_low": 0.5, "closure_high": 1.04,
+        "retention": 0.88, "retention_low": 0.82, "retention_high": 0.93, "gain": 7.1,
         "gain_low": 5.0, "gain_high": 9.0, "worst_change": min(one["change"] for one in rows),
         "closes_gap": answer == "yes", "answer": answer, "decision": "SHIP" if answer == "yes" else "BLOCKED",
         "benchmarks": rows,

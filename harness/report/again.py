@@ -67,10 +67,11 @@ def read_verdict(path: Path) -> dict[str, Any]:
         raise Unusable(f"{path} cannot be read ({error}); name what an audit wrote to its --out.") from None
     if not isinstance(found, dict) or found.get("schema") != document.SCHEMA:
         raise Unusable(f"{path} is no verdict of schema {document.SCHEMA}; judge it with the version that wrote it.")
-    if not {"settings", "scores"} <= found.keys():
+    whole = all("error" in row or "picked_on" in row for row in found.get("mitigations", []))
+    if not {"settings", "scores"} <= found.keys() or not whole:
         raise Unusable(
-            f"{path} does not hold its basket's settings, as an older version wrote it; run the audit again, which is"
-            " quick while its store holds the scores."
+            f"{path} does not hold its basket's settings, or which items picked those of a mitigation, as an older"
+            " version wrote it; run the audit again, which is quick while its store holds the scores."
         )
     return found
 
@@ -163,7 +164,8 @@ def _retold(audit: Recorded, row: Mapping[str, Any]) -> Retold:
         model = CheckedModel(ModelSpec(text, "recorded", text), Path(text), trial["digest"])
         skills = [benchmark["name"] for benchmark in trial["benchmarks"]]
         experiment = audit.basket.experiment or Experiment()
-        found = tried(audit, candidate, model, trial["setting"], trial["items"], skills, row["target"], experiment)
+        about = trial["setting"], trial["items"], skills, row["target"], experiment, trial["picked_on"]
+        found = tried(audit, candidate, model, *about)
         return replace(found, seconds=seconds)
 
     return Retold(

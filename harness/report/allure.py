@@ -12,7 +12,7 @@ from harness.report import escape, markup
 from harness.report.numbers import confidence, limit, percent, points, signed
 from harness.report.terminal import decision_line
 from harness.report.tradeoff import setting
-from harness.report.words import change, share
+from harness.report.words import change, judged_on, share
 
 SUMMARY, BENCHMARKS, MITIGATIONS = "0 - Executive summary", "1 - Benchmarks", "2 - Mitigations"
 INSTRUMENT, EVALUATION = "3 - Instrument", "4 - Evaluation"
@@ -174,7 +174,7 @@ def mitigation_html(row: Row, reason: str | None) -> str:
         ("Setting", setting(row["setting"])),
         ("Loss given back", share(row, "closure")),
         ("Domain gain kept", share(row, "retention")),
-        ("Judged on", f"the {row['items']} half of the items, which did not choose the setting"),
+        ("Judged on", judged_on(row)),
     ]
     head = ("Benchmark", "Items", "Base", "Mitigated", "Change [bounds]", "Margin", "Verdict")
     rows = [

@@ -59,21 +59,21 @@ def _gained(gain: float) -> str:
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    """What all questions say of a mitigation where they were asked, else what half of them do."""
+    """What all questions say of a mitigation where they were asked, else what those do that judged it."""
     full = (row["full"] or {}).get("decision")
     if full == "SHIP":
         return "passes every benchmark on all questions"
     if full and row["answer"] == "yes":
-        return "closes the gap on half of the questions, but does not pass on all of them"
+        return "closes the gap on the questions that judged it, but does not pass on all of them"
     return OUTCOME[row["answer"]]
 
 
 def _caption(kinds: set[str]) -> str:
     parts = ["Each mark is one model: a star for a candidate, on all questions"]
     if JUDGED in kinds:
-        parts.append("dots for mitigations, on the half of the questions that chose none of their settings")
+        parts.append("dots for mitigations, on questions that chose none of their settings")
     if TRIED in kinds:
-        parts.append("rings for settings tried on the other half")
+        parts.append("rings for settings tried on those that did choose")
     return (
         f"{'; '.join(parts)}. Upwards is less forgotten: 0% is no change. Marks are estimates: only a green one is"
         " shown to be within every limit. The line joins the models that no other beats on both counts."

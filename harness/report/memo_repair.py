@@ -51,29 +51,28 @@ def _repair_text(document: Document) -> str:
         return "No mitigation was tried, so it is not known whether one would close the gap."
     floor = f"more than {percent(document['retention_floor'] / 100)}" if "retention_floor" in document else "enough"
     return (
-        f"{_answer(tried)} Each was set up on one half of the questions and judged once on the other half, which had no"
-        f" part in choosing it. It closes the gap if every benchmark passes there and {floor} of the domain gain is"
-        " shown to be kept; one of them is then judged in full, on all questions, as any candidate is. Ranges are in"
-        " brackets."
+        f"{_answer(tried)} Each was judged once, on questions that had no part in choosing its setting."
+        f" It closes the gap if every benchmark passes there and {floor} of the domain gain is shown to be kept; one of"
+        " them is then judged in full, on all questions, as any candidate is. Ranges are in brackets."
     )
 
 
 def _answer(tried: Sequence[Mapping[str, Any]]) -> str:
-    """Whether one closes the gap; what all questions say counts more than what half of them do."""
+    """Whether one closes the gap; what all questions say counts more than what those do that judged it."""
     closing = [row["name"] for row in tried if row.get("closes_gap")]
     named = " and ".join(closing)
     full = {row["name"]: row["full"]["decision"] for row in tried if row.get("full")}
     if failed := [name for name in closing if full.get(name) == "BLOCKED"]:
         return (
-            f"On half of the questions {named} close{'s' * (len(closing) == 1)} the gap, but on all of them"
+            f"On the questions that judged it {named} close{'s' * (len(closing) == 1)} the gap, but on all of them"
             f" {' and '.join(failed)} does not pass every benchmark."
         )
     if closing:
         return f"{named.capitalize()} close{'s' * (len(closing) == 1)} the gap on the questions that judged it."
     if passing := [name for name, decision in full.items() if decision == "SHIP"]:
         return (
-            f"Judged on all questions, {' and '.join(passing)} passes every benchmark; on the half of them that judged"
-            " every mitigation, none is shown to close the gap."
+            f"Judged on all questions, {' and '.join(passing)} passes every benchmark; on those that judged the"
+            " mitigations, none is shown to close the gap."
         )
     return "No mitigation is shown to close the gap."
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.checkpoints import CheckedModel
 from harness.judging import Judging
 from harness.report import rows
-from harness.report.numbers import interval, points
-from harness.specs import Experiment
+from harness.report.numbers import interval, percent, share_range
+from harness.specs import Experiment, Unusable
 from harness.stats.interval import Interval
 from harness.trial import CANNOT_TELL, NO, YES, Trial
 from harness.verdict import PASS, decide
 
 ORDER = (YES, CANNOT_TELL, NO)
+NOTED = ("misrouted", "certificate", "replay", "dropped")  # of the notes that mitigations leave in lethe.json
 
 
 def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -40,16 +42,22 @@ def mitigation_rows(audit: Judging, found: Mapping[str, Any]) -> list[dict[str, 
                     "making": outcome.seconds,
                     "answering": trial.seconds + sum(one.seconds for one in outcome.trials),
                 },
-                "note": {
-                    key: outcome.note[key] for key in ("misrouted", "certificate", "replay") if key in outcome.note
-                },
+                "note": {key: outcome.note[key] for key in NOTED if key in outcome.note},
             }
         )
     for row in made:
         row["full"] = None
         if row["name"] == best(made) and audit.holds(model := found[row["name"]].confirmed.model):
-            row["full"] = in_full(audit, model)
+            try:
+                row["full"] = in_full(audit, model)
+            except Exception as error:  # its answers may fail to come, and the candidate's verdict stands all the same
+                row["full_error"] = in_words(error)
     return made
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong with a mitigation; ours are sentences already, of others the kind tells more than the text."""
+    return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"
 
 
 def floor_of(audit: Judging) -> float:
@@ -67,9 +75,14 @@ def why_open(audit: Judging, outcome: Any) -> str | None:
     failed = [f"{v.name} {v.verdict}, change {interval(_bounds(v))}" for v in trial.verdicts if v.verdict != PASS]
     kept = trial.retention
     if kept and kept.low <= floor_of(audit):
-        bounds = f"{points(kept.estimate)}% [{points(kept.low)}, {points(kept.high)}]"
-        failed.append(f"{bounds} of the domain gain kept, wanted {points(floor_of(audit))}%")
+        shown = share_range(kept.estimate, _known(kept.low), _known(kept.high))
+        failed.append(f"{shown} of the domain gain kept, wanted more than {percent(floor_of(audit))}")
     return f"closes the gap: {answer}; {'; '.join(failed)}"
+
+
+def _known(bound: float) -> float | None:
+    """A bound for JSON, which has no infinity: None excludes nothing."""
+    return bound if math.isfinite(bound) else None
 
 
 def _bounds(verdict) -> Interval:
@@ -77,11 +90,15 @@ def _bounds(verdict) -> Interval:
 
 
 def trial_row(audit: Judging, trial: Trial) -> dict[str, Any]:
-    """A trial as plain values. closure, retention: proportions; gain and what the benchmarks have: points."""
+    """A trial as plain values. closure, retention: proportions; gain and what the benchmarks have: points.
+
+    A bound of closure or retention is None where the items exclude nothing, as where few of them carry the whole loss.
+    """
     answer, text = trial.closes(floor_of(audit)), trial.model.spec.text
     found: dict[str, Any] = {"setting": trial.setting, "digest": trial.model.digest, "items": trial.half}
+    found["picked_on"] = list(trial.picked_on)
     for key, bound in (("closure", trial.closure), ("retention", trial.retention)):
-        values = (bound.estimate, bound.low, bound.high) if bound else (None, None, None)
+        values = (bound.estimate, _known(bound.low), _known(bound.high)) if bound else (None, None, None)
         found |= dict(zip((key, f"{key}_low", f"{key}_high"), values, strict=True))
     return found | {
         "gain": 100 * trial.gain.estimate,

@@ -29,6 +29,12 @@ def percent(share: float) -> str:
     return f"{MINUS if whole < 0 else ''}{abs(whole)}%"
 
 
+def share_range(estimate: float, low: float | None, high: float | None) -> str:
+    """A share with its bounds: '83% [50%, 104%]'; a bound of None excludes nothing: '83% [open, 104%]'."""
+    bounds = ("open" if bound is None else percent(bound) for bound in (low, high))
+    return f"{percent(estimate)} [{', '.join(bounds)}]"
+
+
 def confidence(alpha: float) -> str:
     """The level of a bound from its error rate: 0.05 -> '95%', 0.025 -> '97.5%'."""
     return f"{100 * (1 - alpha):g}%"

@@ -1,6 +1,7 @@
 """What to release and what to change in the next fine-tune: fixed rules over the numbers of one audit.
 
-Each sentence names the number that it rests on. Nothing here judges: the verdicts and the experiment are done.
+Each sentence names the number that it rests on, with its bounds where something follows from it, and says of what was
+not tried that it was not. Nothing here judges: the verdicts and the experiment are done.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.numbers import as_set, limit, percent, points, signed
+from harness.report.numbers import as_set, limit, percent, points, share_range, signed
 
 Document = Mapping[str, Any]
-HALF_LEARNED = 0.5  # share of the domain gain; a merge that keeps less costs more than it saves
+Row = Mapping[str, Any]
+HALF_LEARNED = 0.5  # share of the domain gain; a merge that is shown to keep less costs more than it saves
 
 
 def release(document: Document) -> str:
@@ -23,23 +25,51 @@ def release(document: Document) -> str:
     for row in tried:
         full = row.get("full")
         if full and full["decision"] == "SHIP":
-            kept = ""
-            if row["retention"] is not None:
-                kept = f" and keeps {percent(row['retention'])} of the domain gain"
             return (
-                f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: judged in full, it passes"
-                f" every benchmark{kept}."
+                f"Release the {row['name']} candidate ({row['spec']}, beside this verdict) instead of"
+                f" {_of_whom(document, row)}: judged in full, it passes every benchmark{_price(document, row)}."
             )
+    blocked = f"Release nothing: {_blocked(document)}"
     if not tried:
-        return f"Release nothing: {names} is blocked, and no mitigation was tried."
+        return f"{blocked}, and no mitigation was tried."
     listed = ", ".join(f"{row['name']}: {_outcome(row)}" for row in tried)
-    return f"Release nothing: {names} is blocked, and no mitigation may ship in its place ({listed})."
+    return f"{blocked}, and no mitigation may ship in its place ({listed})."
 
 
-def _outcome(row: Mapping[str, Any]) -> str:
-    """Whether a mitigation closes the gap on its half of the items, and what all of them say where that is known."""
+def _blocked(document: Document) -> str:
+    """Who did not pass; where several were judged, who did is said, and left to a run of its own."""
+    rows: Sequence[Row] = document["benchmarks"]
+    stopped = list(dict.fromkeys(row["model"] for row in rows if row["verdict"] != "PASS"))
+    passed = list(dict.fromkeys(row["model"] for row in rows if row["model"] not in stopped))
+    other = f" ({' and '.join(passed)} passed every benchmark: judge what is to ship by itself)" if passed else ""
+    return f"{' and '.join(stopped)} {'is' if len(stopped) == 1 else 'are'} blocked{other}"
+
+
+def _of_whom(document: Document, row: Row) -> str:
+    """The candidate that was mitigated."""
+    return next(
+        (c["spec"] for c in document["candidates"] if c.get("digest") == row.get("of")),
+        " and ".join(c["spec"] for c in document["candidates"]),
+    )
+
+
+def _price(document: Document, row: Row) -> str:
+    """What is left of the domain gain, on the items of the experiment, and whether enough is shown to be."""
+    if row["retention"] is None:
+        return ", and there was no domain gain to keep"
+    floor, low = document.get("retention_floor"), row["retention_low"]
+    unsure = ""
+    if floor is not None and (low is None or 100 * low <= floor):
+        unsure = f"; that it is more than {percent(floor / 100)} is not shown"
+    return f" and keeps {_kept(row)} of the domain gain{unsure}"
+
+
+def _outcome(row: Row) -> str:
+    """Whether a mitigation closes the gap on the items of the experiment, and what all say where that is known."""
     if "error" in row:
         return "could not be tried"
+    if "full_error" in row:
+        return f"{row['answer']}, but it could not be judged in full"
     if full := row.get("full"):
         return f"{row['answer']}, and {full['decision']} in full"
     return f"{row['answer']}, but not judged in full" if row["answer"] == "yes" else row["answer"]
@@ -59,7 +89,8 @@ def _target(document: Document) -> str | None:
     return (
         f"Watch {worst['name']}: it lost {points(-worst['change'] / 100)} points"
         f" ({signed(worst['low'] / 100)} to {signed(worst['high'] / 100)}; at most {limit(worst['margin'])} are"
-        " allowed). Put prompts of that kind into the training data, and judge every checkpoint on it."
+        " allowed). Put prompts of that kind, and none of its items, into the training data, and judge every checkpoint"
+        " on it."
     )
 
 
@@ -68,17 +99,18 @@ def _replay(document: Document) -> str | None:
     if not row:
         return None
     share = f"{percent(row['setting']['share'])} replay"
-    gave, kept = _both(row)
+    if not row["note"].get("replay", {}).get("own_recipe", True):
+        share += " (by Lethe's default recipe, as the candidate tells none)"
     if row["answer"] == "yes":
-        return f"Train with {share}: it gave back {gave} of the loss and kept {kept} of the domain gain."
-    if row["closure"] > 0.5:
+        return f"Train with {share}: {_found(row)}{_not_in_full(row)}."
+    if _gives_back(row):
         return (
-            f"Train with {share} or more, and a lower learning rate or fewer steps: {share} gave back {gave} of the"
-            f" loss and kept {kept} of the domain gain, which does not close the gap by itself."
+            f"Train with {share} or more: {_found(row)}, which is not shown to close the gap by itself. A lower"
+            " learning rate, fewer steps or fewer target modules beside it were not tried here."
         )
     return (
-        f"Do not rely on replay alone: {share} gave back only {gave} of the loss. Lower the learning rate, train fewer"
-        " steps or fewer modules first, and bring general data of the lost kind."
+        f"Do not rely on {share}: {_found(row)}, so it is not shown to give anything back. Bring general data of the"
+        " lost kind; a lower learning rate, fewer steps or fewer target modules were not tried here."
     )
 
 
@@ -86,31 +118,33 @@ def _merge(document: Document) -> str | None:
     row = _of(document, "merge")
     if not row:
         return None
-    scale, (gave, kept) = as_set(row["setting"]["scale"]), _both(row)
+    scale, kept = row["setting"]["scale"], row["retention"] is not None
+    at = f"at {as_set(scale)} of the update {_found(row)}"
     if row["answer"] == "yes":
-        return f"Scale the update by {scale} before release: {gave} of the loss came back, {kept} of the gain was kept."
-    if row["retention"] is not None and row["retention"] < HALF_LEARNED:
+        return f"Scale the update by {as_set(scale)} before release: {_found(row)}{_not_in_full(row)}."
+    if kept and row["retention_high"] is not None and row["retention_high"] < HALF_LEARNED:
+        return f"Do not expect scaling to help: {at}."
+    if kept and _gives_back(row) and row["retention_low"] is not None and row["retention_low"] > scale:
         return (
-            f"Do not expect scaling to help: at {scale} of the update {gave} of the loss came back and only {kept} of"
-            " the domain gain was left."
+            f"The update is larger than the domain needs: {at}. A lower learning rate or rank from the start was not"
+            " tried here."
         )
-    return (
-        f"The update is larger than the domain needs: at {scale} of it {gave} of the loss came back and {kept} of the"
-        " domain gain was left. Lower the learning rate or the rank."
-    )
+    return f"Scaling is not shown to close the gap: {at}."
 
 
 def _isolation(document: Document) -> str | None:
     row = _of(document, "isolation")
     if not row:
         return None
+    said = {
+        "yes": f"Where requests can be routed, serve the adapter for domain prompts only: {_found(row)}"
+        f"{_not_in_full(row)}.",
+        "no": f"Routing does not close the gap: {_found(row)}.",
+    }.get(row["answer"], f"Routing is not shown to close the gap: {_found(row)}.")
+    wrong = row["note"].get("misrouted", {}).get("domain")
+    stayed = f" {wrong['wrong']} of {wrong['prompts']} fresh domain prompts stayed with the base." if wrong else ""
     certificate = row["note"].get("certificate", {}).get("text", "")
-    if row["answer"] == "no":
-        kept = _both(row)[1]
-        said = f"The router did not keep domain and other prompts apart: {kept} of the gain was left. {certificate}"
-    else:
-        said = f"Where requests can be routed, serve the adapter for domain prompts only. {certificate}"
-    return said.rstrip()
+    return f"{said}{stayed} {certificate[:1].upper()}{certificate[1:]}".rstrip()
 
 
 def _undecided(document: Document) -> str | None:
@@ -132,8 +166,10 @@ def _unable(document: Document) -> str | None:
 
 
 def _inconclusive(document: Document, on_the_floor: bool) -> list[str]:
+    """Each benchmark once, of whatever candidate."""
     rows = [row for row in document["benchmarks"] if row["verdict"] == "INCONCLUSIVE"]
-    return [row["name"] for row in rows if (row["base"] - row["floor"] <= row["margin"]) == on_the_floor]
+    guessing = [row["base"] - row.get("floor", 0) <= row["margin"] for row in rows]
+    return list(dict.fromkeys(row["name"] for row, at in zip(rows, guessing, strict=True) if at == on_the_floor))
 
 
 def _closest(document: Document) -> str | None:
@@ -176,5 +212,25 @@ def _of(document: Document, name: str) -> Mapping[str, Any] | None:
     return next((row for row in rows if row["name"] == name and "error" not in row), None)
 
 
-def _both(row: Mapping[str, Any]) -> tuple[str, str]:
-    return percent(row["closure"]), "all" if row["retention"] is None else percent(row["retention"])
+def _found(row: Row) -> str:
+    """What came back and what was left, both with bounds."""
+    closure = share_range(row["closure"], row["closure_low"], row["closure_high"])
+    left = "there was no domain gain to keep"
+    if row["retention"] is not None:
+        left = f"{_kept(row)} of the domain gain was kept"
+    return f"{closure} of the loss came back and {left}"
+
+
+def _kept(row: Row) -> str:
+    return share_range(row["retention"], row["retention_low"], row["retention_high"])
+
+
+def _gives_back(row: Row) -> bool:
+    """True if something of the loss is shown to come back."""
+    return row["closure_low"] is not None and row["closure_low"] > 0
+
+
+def _not_in_full(row: Row) -> str:
+    """What all items say, where they say no."""
+    full = row.get("full")
+    return f"; judged in full it is {full['decision']} all the same" if full and full["decision"] != "SHIP" else ""

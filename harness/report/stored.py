@@ -19,7 +19,7 @@ from harness.judging import Judged, Judging
 from harness.recorded import Held, RecordedBenchmark, Told
 from harness.specs import Basket, Benchmark, Experiment, Policy, Unusable
 from harness.store import Cell, Score
-from harness.trial import subset, subset_seeds
+from harness.trial import part_of, subset, subset_seeds
 
 OF_THIS_MACHINE = ("domain", "general")  # files of an experiment, which judging does not read
 
@@ -138,7 +138,8 @@ def _mitigated_cells(
         for trial in (*outcome.trials, outcome.confirmed):
             models[trial.model.digest] = trial.model
             for name in (*(v.name for v in trial.verdicts), audit.basket.domains[0].name):
-                found = subset(audit, name, trial.half, audit.basket.experiment or Experiment())
+                part = part_of(trial.half, name, trial.picked_on)
+                found = subset(audit, name, part, audit.basket.experiment or Experiment())
                 for seed in subset_seeds(audit, name, audit.basket.experiment or Experiment()):
                     asked.setdefault((trial.model.digest, name, seed), set()).update(item.id for item in found)
         for name in audit.benchmarks if row["full"] else ():

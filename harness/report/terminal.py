@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from harness.closure import CONFIRMATION
 from harness.report import escape
 from harness.report.foreign import columns
 from harness.report.numbers import confidence, limit, points, pvalue, signed
 from harness.report.tradeoff import setting
 from harness.report.words import change, changed_margins, share
-from harness.specs import CHOICE_PROB, GOLD_PROB
+from harness.specs import CHOICE_PROB, GOLD_PROB, Experiment
 from harness.stats import detectable_margin
+from harness.trial import out_of_reach, settings_of
 
 # assumed where no scores are stored: the share of items that flip, the standard deviation of a probability's change
 REFERENCE_FLIPS, REFERENCE_SPREAD = 0.10, 0.10
@@ -40,7 +42,27 @@ def plan_lines(audit) -> list[str]:
             f"{b.name}: {len(loaded.items)} items, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {b.metric}, floor "
             f"{points(loaded.floor())}, margin {limit(b.margin)}, resolves {points(resolves / 100)} {spread}{note}"
         )
+    lines += _experiment_lines(audit)
     return [on_one_line(line) for line in lines]
+
+
+def _experiment_lines(audit) -> list[str]:
+    """Which items judge each mitigation, and on which benchmarks they are too few for "closes the gap: yes"."""
+    experiment, lines = audit.basket.experiment or Experiment(), []
+    for name in audit.options.mitigate:
+        settings = len(settings_of(name, experiment))
+        judge = "judged on all items, as there is one setting and nothing to pick"
+        if settings > 1:
+            judge = f"one of {settings} settings is picked on half of the items of what regressed, and judged on others"
+        lines.append(f"mitigation {name}: {judge}")
+        for benchmark, part, items, best in out_of_reach(audit, experiment, settings > 1):
+            about = f"if {benchmark} regresses, its other half of" if part == CONFIRMATION else f"{benchmark}'s"
+            margin = limit(audit.basket.named(benchmark).margin)
+            lines.append(
+                f"mitigation {name}: {about} {items} items can show a loss below {points(best)} points at best; with"
+                f" margin {margin} 'YES' IS OUT OF REACH"
+            )
+    return lines
 
 
 def _resolves(audit, loaded) -> tuple[float, str]:
@@ -107,6 +129,9 @@ def mitigation_lines(document: dict[str, Any]) -> list[str]:
         rows.append((row["name"], given, share(row, "closure"), share(row, "retention"), worst, row["answer"], full))
     lines = ["", *(aligned(rows) if len(rows) > 1 else [])]
     lines += [f"  {row['name']} could not be tried: {row['error']}" for row in tried if "error" in row]
+    lines += [
+        f"  {row['name']} could not be judged in full: {row['full_error']}" for row in tried if row.get("full_error")
+    ]
     lines.append(f"  {document['recommendation']}")
     lines += [f"  next: {sentence}" for sentence in document["next_cycle"]]
     return lines

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.report.foreign import shown
-from harness.report.numbers import count, interval, limit, percent, signed
+from harness.report.numbers import count, interval, limit, share_range, signed
 
 NAME = 28  # columns of a benchmark's name
 MONTHS = (
@@ -44,7 +44,15 @@ def share(row: Row, key: str) -> str:
     """'83% [50%, 104%]': what a mitigation gave back of the loss (closure) or kept of the domain gain (retention)."""
     if row[key] is None:
         return "no gain to keep"
-    return f"{percent(row[key])} [{percent(row[f'{key}_low'])}, {percent(row[f'{key}_high'])}]"
+    return share_range(row[key], row[f"{key}_low"], row[f"{key}_high"])
+
+
+def judged_on(row: Row) -> str:
+    """Which items have judged a mitigation, in words."""
+    if not row["picked_on"]:
+        return "all items of the experiment: there was one setting, so none was picked"
+    halves = listed([{"name": each} for each in row["picked_on"]])
+    return f"items that did not pick the setting: of {halves} the other half, of the rest all"
 
 
 def judged(document: Mapping[str, Any], verdict: str) -> list[Row]:

@@ -1,0 +1,27 @@
+"""What shows in an adapter that `sft` trains besides its base, its data and its settings."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.fingerprint import files_digest
+
+CODE = ("sft.py", "pairs.py", "mixing.py", "mixed_trainer.py", "answer_loss.py")
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
+
+
+def surroundings() -> dict[str, Any]:
+    """The recipe's code by digest, the packages that run it by version, the kind of device and the threads.
+
+    On as many threads as sums are shared by, they are taken in another order, and end in other weights.
+    """
+    import torch
+
+    return {
+        "code": files_digest(Path(__file__).with_name(name) for name in CODE),
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+    }
