@@ -95,3 +95,28 @@ def seal(base, out: Path, note: Mapping[str, Any], lr: float) -> None:
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (out / checkpoints.NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def top_layers(model, count: int) -> str | list[str]:
+    """The linear layers of the last `count` blocks, as peft wants them; of all for 0; `Unusable` if there are fewer.
+
+    peft refuses `layers_to_transform` beside "all-linear".
+    """
+    if count == 0:
+        return "all-linear"
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    blocks = model.config.get_text_config().num_hidden_layers
+    if count > blocks:
+        raise Unusable(f"--layers {count}: the model has {blocks}; write a number up to that, or 0 for all.")
+    stacks = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == blocks
+    ]
+    if not stacks:
+        raise Unusable(f"--layers {count}: the blocks of this model are not found; write --layers 0 for all of them.")
+    last = tuple(f"{stacks[0]}.{n}." for n in range(blocks - count, blocks))
+    linear = torch.nn.Linear | Conv1D
+    return [n for n, module in model.named_modules() if isinstance(module, linear) and n.startswith(last)]
