@@ -34,8 +34,8 @@ from mitigations.merge import merge
 from mitigations.overlap import benchmark_texts
 from mitigations.replay import recipe_settings
 from recipes import sft
+from recipes.adapter import made_whole
 from recipes.origin import surroundings
-from recipes.sft import made_whole
 
 NAMES = ("merge", "replay", "isolation")
 NEEDS_DOMAIN = ("replay", "isolation")

@@ -29,7 +29,7 @@ from harness.specs import Unusable
 from harness.stats.interval import Interval
 from harness.stats.proportions import clopper_pearson
 from mitigations.overlap import prompts_without_overlaps
-from recipes.sft import made_whole
+from recipes.adapter import made_whole
 
 FEWEST = 50  # prompts of any set: fewer than 50 fresh ones leave 6 points open even if all go the right way
 HELD_BACK = 5  # where no fresh prompts are given, every fifth is kept from training and measured on

@@ -21,7 +21,7 @@ from harness.checkpoint_files import read_json
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, TOKENIZER_FILES, CheckedModel, weights_digest
 from harness.specs import ModelSpec, Unusable, parse_model
 from mitigations.interpolation import SHARD, Setting, Weights, check_pair, interpolate, merge_tensor
-from recipes.sft import made_whole
+from recipes.adapter import made_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

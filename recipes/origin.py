@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.fingerprint import files_digest
 
-CODE = ("sft.py", "pairs.py", "mixing.py", "mixed_trainer.py", "answer_loss.py")
+CODE = ("sft.py", "adapter.py", "pairs.py", "mixing.py", "mixed_trainer.py", "answer_loss.py")
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
 
 
