@@ -100,6 +100,7 @@ def judge(key: Key, votes: Mapping[int, Votes], key_file: str | Path) -> HeadToH
     correlation = stats.vote_correlation(cast.won) if several else None
     ties = float((cast.won == HALF).mean())
     needed = stats.prompts_to_settle(win.estimate, key.target, correlation or 0.0, key.editors, key.alpha, ties=ties)
+    needed = needed and max(needed, len(cast.won) + 1)
     verdict = PASS if win.low > key.target else MISSED if win.high < key.target else INCONCLUSIVE
     same = [kept for row in cast.same for kept in row]
     return HeadToHead(
@@ -205,4 +206,4 @@ def _what_would_settle(prompts: int, needed: int | None) -> str:
         return "it is the target itself, so no number of prompts would tell"
     if needed > FARTHEST * prompts:
         return f"at this rate more than {count(FARTHEST * prompts)} prompts would be needed"
-    return f"about {count(max(needed, prompts + 1))} prompts instead of {prompts} would probably settle it"
+    return f"about {count(needed)} prompts instead of {prompts} would probably settle it"

@@ -97,7 +97,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         sound = sound and all(type(vote[field]) is str for vote in said["votes"] for field in ("token", "comment"))
         votes, version = said["votes"], said["version"]
         json.dumps(said, ensure_ascii=False).encode()  # no halves of surrogate pairs
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise Unusable(f"{path.name} is no file of votes; remove it, or ask its editor to save it again.")

@@ -18,35 +18,35 @@ def krippendorff_alpha(ratings: ArrayLike) -> float:
 
     NaN where it has no meaning: no unit has two values, or all values are alike, so that chance would agree as well.
     """
-    return _alpha(counts(ratings))
+    return _alpha(_units(ratings))
 
 
 def agreement(ratings: ArrayLike, rng: np.random.Generator, resamples: int = 2000, alpha: float = 0.05) -> Interval:
     """Krippendorff's alpha with percentile bounds over units, each one-sided at 1 - `alpha`.
 
-    Raises ValueError where the estimate has no meaning (see `krippendorff_alpha`).
+    Raises ValueError where the estimate has no meaning (see `krippendorff_alpha`), and on a single unit.
     """
-    table = counts(ratings)
-    if np.isnan(_alpha(table)):
+    units = _units(ratings)
+    if np.isnan(_alpha(units)):
         raise ValueError("all ratings are alike or no unit has two, so agreement beyond chance has no meaning")
-    return bootstrap(_alpha, table, rng, resamples, alpha, "percentile")
+    return bootstrap(_alpha, units, rng, resamples, alpha, "percentile")
 
 
-def counts(ratings: ArrayLike) -> NDArray[np.float64]:
-    """[units, raters] -> [units, categories]: how many raters gave each category."""
+def _units(ratings: ArrayLike) -> NDArray[np.float64]:
+    """[units, raters] -> [units that pair, 1 + categories]: a unit's disagreement, and how often it has each value."""
     ratings = np.asarray(ratings, dtype=float)
     if ratings.ndim != 2 or ratings.size == 0:
         raise ValueError(f"ratings have the shape {ratings.shape}, but units and raters are needed; reshape them")
     categories = np.unique(ratings[~np.isnan(ratings)])
-    return (ratings[:, :, None] == categories).sum(axis=1).astype(float)
-
-
-def _alpha(table: NDArray[np.float64]) -> float:
+    table = (ratings[:, :, None] == categories).sum(axis=1).astype(float)
     table = table[table.sum(axis=1) >= 2]  # a value that is alone in its unit pairs with none
-    if not len(table):
-        return float("nan")
-    size, total = table.sum(axis=1), table.sum(axis=0)
-    n = total.sum()
-    observed = ((size**2 - (table**2).sum(axis=1)) / (size - 1)).sum() / n
-    expected = (n**2 - (total**2).sum()) / (n * (n - 1))
-    return float(1 - observed / expected) if expected > 0 else float("nan")
+    size = table.sum(axis=1)
+    return np.column_stack([(size**2 - (table**2).sum(axis=1)) / (size - 1), table])
+
+
+def _alpha(units: NDArray[np.float64]) -> float:
+    """From sums over units alone, so that thousands of resamples take no time."""
+    disagreement, *total = units.sum(axis=0).tolist()
+    n = sum(total)
+    by_chance = n**2 - sum(t**2 for t in total)  # pairs of unlike values
+    return 1 - disagreement * (n - 1) / by_chance if by_chance > 0 else float("nan")
