@@ -20,12 +20,6 @@ def judged(seed=0, key=KEY, **plan):
     return judge(key, planted(key, seed, **plan), "out/gate/key.json")
 
 
-def covered(plan, truth, of) -> int:
-    """In how many of ROUNDS head-to-heads the bounds of a figure hold its truth."""
-    bounds = [of(judged(seed, **plan)) for seed in range(ROUNDS)]
-    return sum(bound.low <= truth <= bound.high for bound in bounds)
-
-
 @pytest.mark.parametrize(
     ("plan", "truths"),
     [
@@ -62,7 +56,8 @@ def test_each_editors_own_rate_comes_back():
     votes = planted(key, 1, rates=(0.8, 0.0, 0.2), share=0.0)
     votes |= {3: planted(key, 2, rates=(0.2, 0.0, 0.8), share=0.0)[3]}
     found = judge(key, votes, "key.json")
-    assert [row.rate.low <= truth <= row.rate.high for row, truth in zip(found.rows, (0.8, 0.8, 0.2), strict=True)]
+    for row, truth in zip(found.rows, (0.8, 0.8, 0.2), strict=True):
+        assert row.rate.low <= truth <= row.rate.high
     assert found.rows[0].rate.low > 0.5 > found.rows[2].rate.high
     assert found.win.estimate == pytest.approx(np.mean([row.rate.estimate for row in found.rows]))
     assert all(row.wins + row.ties + row.losses == 50 for row in found.rows)
@@ -95,9 +90,9 @@ def test_verdicts_and_their_words(rates, verdict, status, words):
 
 
 def test_a_rate_above_the_target_alone_is_never_a_pass():
-    found = [judged(seed, rates=(0.6, 0.0, 0.4)) for seed in range(60)]
-    assert sum(one.win.estimate > 0.6 for one in found) > 15
-    assert sum(one.verdict == PASS for one in found) <= 7, "5% of 60, and three standard deviations"
+    found = [judged(seed, rates=(0.6, 0.0, 0.4)) for seed in range(40)]
+    assert sum(one.win.estimate > 0.6 for one in found) > 10
+    assert sum(one.verdict == PASS for one in found) <= 6, "5% of 40, and three standard deviations"
 
 
 def test_the_target_itself_and_unanimity():

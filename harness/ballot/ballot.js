@@ -122,9 +122,8 @@ function back() {
 }
 
 function resume() {
-  const open = firstOpen();
-  if (open === -1) finish();
-  else show(open);
+  if (firstOpen() === -1) finish();
+  else show(firstOpen());
 }
 
 // ---- the file of votes ----
@@ -223,4 +222,7 @@ at("total").textContent = questions.length;
 at("twice").hidden = new Set(questions.map((question) => question.prompt)).size === questions.length;
 at("forgetful").hidden = kept;
 if (answered() > 0) resume();
-else open("start");
+else {
+  open("start");
+  at("begin").focus();
+}
