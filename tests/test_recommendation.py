@@ -13,7 +13,8 @@ def tried(name: str, answer: str, closure: float = 0.9, retention: float | None 
     certificate = {"text": "0 of 1000 fresh general prompts went to the adapter"}
     return {
         "name": name, "spec": f"mitigations/{name}", "setting": settings[name], "answer": answer, "closure": closure,
-        "retention": retention, "full": {"decision": full} if full else None, "note": {"certificate": certificate},
+        "retention": retention, "retention_low": retention and retention - 0.1,
+        "full": {"decision": full} if full else None, "note": {"certificate": certificate},
     }  # fmt: skip
 
 
@@ -76,6 +77,20 @@ def test_what_helped_little_is_not_advised():
     advice = " ".join(next_cycle(blocked(tried("replay", "no", 0.1))))
     assert "Do not rely on replay alone: 10% replay gave back only 10% of the loss." in advice
     assert "Train with" not in advice
+
+
+def test_a_share_of_a_gain_that_is_not_shown_is_not_told():
+    merge = tried("merge", "cannot tell", 1.0, 5.3, full="SHIP") | {"retention_low": -5.9}
+    assert (
+        "100% of the loss came back and an unknown share of the domain gain was left" in next_cycle(blocked(merge))[1]
+    )
+    assert release(blocked(merge)).endswith("judged in full, it passes every benchmark.")
+
+
+def test_a_router_that_fails_is_not_said_to_have_kept_prompts_apart():
+    said = " ".join(next_cycle(blocked(tried("isolation", "no", 0.0, 1.0))))
+    assert "0% of the loss came back and 100% of the domain gain was left. 0 of 1000 fresh" in said
+    assert "takes some prompts for the wrong kind" in said
 
 
 def test_answers_that_no_longer_end_are_to_be_repaired_in_the_data():

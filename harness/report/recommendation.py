@@ -23,9 +23,7 @@ def release(document: Document) -> str:
     for row in tried:
         full = row.get("full")
         if full and full["decision"] == "SHIP":
-            kept = ""
-            if row["retention"] is not None:
-                kept = f" and keeps {percent(row['retention'])} of the domain gain"
+            kept = f" and keeps {percent(row['retention'])} of the domain gain" if _kept_known(row) else ""
             return (
                 f"Release the {row['name']} candidate (out/{row['spec']}) instead of {names}: judged in full, it passes"
                 f" every benchmark{kept}."
@@ -89,7 +87,7 @@ def _merge(document: Document) -> str | None:
     scale, (gave, kept) = as_set(row["setting"]["scale"]), _both(row)
     if row["answer"] == "yes":
         return f"Scale the update by {scale} before release: {gave} of the loss came back, {kept} of the gain was kept."
-    if row["retention"] is not None and row["retention"] < HALF_LEARNED:
+    if _kept_known(row) and row["retention"] < HALF_LEARNED:
         return (
             f"Do not expect scaling to help: at {scale} of the update {gave} of the loss came back and only {kept} of"
             " the domain gain was left."
@@ -106,8 +104,11 @@ def _isolation(document: Document) -> str | None:
         return None
     certificate = row["note"].get("certificate", {}).get("text", "")
     if row["answer"] == "no":
-        kept = _both(row)[1]
-        said = f"The router did not keep domain and other prompts apart: {kept} of the gain was left. {certificate}"
+        gave, kept = _both(row)
+        said = (
+            f"The router does not close the gap, as it takes some prompts for the wrong kind: {gave} of the loss came"
+            f" back and {kept} of the domain gain was left. {certificate}"
+        )
     else:
         said = f"Where requests can be routed, serve the adapter for domain prompts only. {certificate}"
     return said.rstrip()
@@ -177,4 +178,11 @@ def _of(document: Document, name: str) -> Mapping[str, Any] | None:
 
 
 def _both(row: Mapping[str, Any]) -> tuple[str, str]:
-    return percent(row["closure"]), "all" if row["retention"] is None else percent(row["retention"])
+    """Shares of the loss given back and of the domain gain kept, in words where there was no gain to keep."""
+    kept = "all" if row["retention"] is None else "an unknown share"
+    return percent(row["closure"]), percent(row["retention"]) if _kept_known(row) else kept
+
+
+def _kept_known(row: Mapping[str, Any]) -> bool:
+    """False where no domain gain was measured, or none is shown, so that a share of it means nothing."""
+    return row["retention"] is not None and row["retention_low"] > 0
