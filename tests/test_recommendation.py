@@ -123,6 +123,18 @@ def test_more_items_are_not_advised_where_the_base_only_guesses():
     assert "on more items" not in advice
 
 
+def test_a_share_of_a_gain_that_is_not_shown_is_not_told():
+    merge = tried("merge", "cannot tell", 1.0, 5.3, full="SHIP") | {"retention_low": -5.9}
+    assert "of the loss came back and an unknown share of the domain gain was kept" in next_cycle(blocked(merge))[1]
+    assert "passes every benchmark and keeps an unknown share of the domain gain" in release(blocked(merge))
+
+
+def test_a_router_that_fails_is_not_said_to_have_kept_prompts_apart():
+    said = " ".join(next_cycle(blocked(tried("isolation", "no", 0.0, 1.0))))
+    assert "Routing does not close the gap: 0% [−10%, 10%] of the loss came back" in said
+    assert "serve the adapter" not in said
+
+
 def test_answers_that_no_longer_end_are_to_be_repaired_in_the_data():
     found = blocked()
     found["benchmarks"][0]["format"] = {"truncated": {"base": 2.0, "candidate": 31.0}}

@@ -182,4 +182,6 @@ def mitigation_html(row: Row, reason: str | None) -> str:
         for r in row["benchmarks"]
     ]
     judged = markup.table(head, rows, _right(head[1:-1]), shaded="Verdict")
-    return markup.block(markup.banner(row["answer"], said), markup.table(("", ""), numbers), judged)
+    return markup.block(
+        markup.banner(row["answer"], said), markup.table(("What was tried", "and what came of it"), numbers), judged
+    )

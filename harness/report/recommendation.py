@@ -222,6 +222,9 @@ def _found(row: Row) -> str:
 
 
 def _kept(row: Row) -> str:
+    """What is left of the domain gain, which has no share where the candidate is not shown to have gained."""
+    if row["retention_low"] is None or row["retention_low"] <= 0:
+        return "an unknown share"
     return share_range(row["retention"], row["retention_low"], row["retention_high"])
 
 
