@@ -101,10 +101,10 @@ def _spoil_mitigations() -> None:
 
     copytree, closure = shutil.copytree, trial.closure
 
-    def copy(source, target, **options):
+    def copy(source, target, *given, **options):
         if "merge" in str(target):
             raise OSError(28, "No space left on device")
-        return copytree(source, target, **options)
+        return copytree(source, target, *given, **options)
 
     def in_full(*_):
         raise MemoryError("sabotage")

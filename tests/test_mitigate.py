@@ -126,6 +126,7 @@ def test_nothing_of_the_experiment_hides_the_verdict(audited, taught, tuned, tmp
     assert done.returncode == broken["exit"] == 1, done.stdout
     assert broken["benchmarks"] == sound["benchmarks"]
     merge, *others = broken["mitigations"]
+    assert not [row["error"] for row in others if "error" in row]
     assert "no copy of it could be written to" in merge["error"]
     assert "No space left on device" in merge["error"]
     assert not (folder / "out" / "mitigations" / "merge").exists()

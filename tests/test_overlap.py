@@ -102,7 +102,7 @@ def test_the_texts_of_a_benchmark_are_those_of_the_items_that_are_judged(tmp_pat
     docs = [
         {
             "question": f"What is number {n} on my list?",
-            "choices": [f"the {n}th word and all on it", "b", "c"],
+            "choices": [f"the {n}th word of all that are on it", "b", "c"],
             "answer": 0,
         }
         for n in range(40)

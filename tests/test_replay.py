@@ -73,6 +73,7 @@ def test_the_candidates_own_recipe_runs_again_with_general_rows(base, candidate,
         "domain": file_digest(domain),
         "general": file_digest(general),
         "dropped": {"domain": {}, "general": {}},
+        "own_recipe": True,
     }
 
 
@@ -92,6 +93,7 @@ def test_a_candidate_of_full_weights_gets_an_adapter_by_the_settings_given(base,
     spec = replay(base, whole, domain, general, 0.25, tmp_path / "r", OTHER, benchmarks=BENCHMARKS)
     assert check(spec, base).is_adapter
     assert note_of(spec)["settings"] == asdict(OTHER)
+    assert note_of(spec)["replay"]["own_recipe"] is False
 
 
 def test_rows_with_items_are_dropped_and_counted_by_source(base, candidate, tmp_path, capsys):

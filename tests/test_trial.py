@@ -47,7 +47,7 @@ def test_the_safest_setting_comes_first_and_none_twice():
 @pytest.mark.parametrize(
     ("picked", "margin", "reached"),
     [
-        (False, 1.5, True),  # 200 items without a loss leave 1.49 points open
+        (False, 1.6, True),  # some 197 items without a loss leave 1.51 points open
         (False, 1.4, False),
         (True, 1.5, False),  # about 100 items leave 2.95
         (True, 3.5, True),
