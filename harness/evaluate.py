@@ -45,9 +45,9 @@ def _reader_of(models: LoadedModels) -> list[Any]:
 
 
 @functools.cache
-def package_versions() -> dict[str, str]:
-    """Installed versions of what scores depend on."""
-    names = ("torch", "transformers", "tokenizers", "peft", "lm_eval", "datasets", "nltk", "langdetect")
+def package_versions(more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Installed versions of what scores depend on, and of `more`."""
+    names = ("torch", "transformers", "tokenizers", "peft", "lm_eval", "datasets", "nltk", "langdetect", *more)
     return {name: version(name) for name in names}
 
 

@@ -14,21 +14,18 @@ LoRA: Hu et al. 2021, arXiv:2106.09685, by peft; training by trl.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import math
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import checkpoints
 from harness.fingerprint import file_digest
+from harness.jsonl import is_text, records
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
+from recipes.adapter import check_settings, lora_targets, made_whole, seal, threads, words_of
 from recipes.mixing import Mix, check_mix, rows_seen
 
 
@@ -50,42 +47,19 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in {"steps": 1, "batch": 1, "rank": 1, "alpha": 1, "max_length": 1, "seed": 0}.items():
-            if not least <= (value := getattr(self, name)) < 2**32:
-                raise Unusable(
-                    f"--{name.replace('_', '-')} {value} is out of range; write a whole number from {least} to"
-                    f" {2**32 - 1}."
-                )
-        if not 0 < self.lr < math.inf:
-            raise Unusable(f"--lr {self.lr} is no learning rate; write a number above 0, as in --lr 1e-3.")
+        check_settings(self, {"steps": 1, "batch": 1, "rank": 1, "alpha": 1, "max_length": 1, "seed": 0})
 
 
 def read_pairs(path: str | Path) -> list[dict[str, str]]:
     """JSONL -> rows of {"prompt", "response"}; `Unusable` names the first line that is not one."""
-    path = Path(path)
-    if not path.is_file():
-        raise Unusable(f'data \'{path}\' does not exist; name a JSONL file of {{"prompt", "response"}} rows.')
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would split at U+2028 in a text, too
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"data '{path}' cannot be read ({error}); save it as UTF-8 text.") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            pair = {key: row[key] for key in ("prompt", "response")}
-            "".join(pair.values()).encode()  # both are text, without halves of surrogate pairs
-        except (ValueError, KeyError, TypeError):
-            pair = {}
-        if not pair or not all(value.strip() for value in pair.values()):
+    rows, keys = [], ("prompt", "response")
+    for number, row in records(path, '{"prompt", "response"}'):
+        if not isinstance(row, dict) or not all(is_text(row.get(key)) for key in keys):
             raise Unusable(
-                f'{path.name} line {number} is no {{"prompt", "response"}} with text in both; correct or remove it.'
+                f'{Path(path).name} line {number} is no {{"prompt", "response"}} with text in both; correct or remove'
+                " it."
             )
-        rows.append(pair)
-    if not rows:
-        raise Unusable(f"data '{path}' holds no row; write one JSON object a line.")
+        rows.append({key: row[key] for key in keys})
     return rows
 
 
@@ -119,26 +93,6 @@ def train(
     return out
 
 
-@contextlib.contextmanager
-def made_whole(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place at the end of the block, and is gone if the block breaks."""
-    target = out.resolve()
-    try:
-        if target.is_dir() and any(target.iterdir()):
-            raise Unusable(f"'{out}' already holds files; name another --out, or remove it.")
-        if target.exists() and not target.is_dir():
-            raise Unusable(f"'{out}' is a file; name another --out.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise Unusable(f"--out '{out}' cannot be written ({error.strerror}); name another directory.") from None
-    with scratch as folder:
-        made = Path(folder) / target.name
-        made.mkdir()
-        yield made
-        made.rename(target)
-
-
 def _trainer(base, rows, out, settings, mix: Mix | None = None):
     import torch
     from peft import LoraConfig
@@ -150,7 +104,7 @@ def _trainer(base, rows, out, settings, mix: Mix | None = None):
     dtype = torch.bfloat16 if cuda else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, use_safetensors=True)
     tokenizer = load_tokenizer(base)
-    targets = _targets(model, settings.targets)
+    targets = lora_targets(model, settings.targets)
     made = {
         "model": model,
         "args": _arguments(out, settings, mix, cuda),
@@ -201,25 +155,6 @@ def _dataset(rows, mix: Mix | None, tokenizer):
     return datasets.Dataset.from_list(turns)
 
 
-def _targets(model, text: str) -> str | list[str]:
-    """What LoRA is put on, as peft wants it; `Unusable` names what is no linear layer of the model."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    if text == "all-linear":
-        return text
-    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-    wanted = [name.strip() for name in text.split(",")]
-    unknown = [name for name in wanted if not any(f".{layer}".endswith(f".{name}") for layer in layers)]
-    if unknown:
-        known = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
-        raise Unusable(
-            f"--targets {text}: the model has no linear layer named '{unknown[0]}'; write all-linear, or some of"
-            f" {','.join(known)}."
-        )
-    return wanted
-
-
 def _say_what_is_cut(trainer, rows, mix: Mix | None, max_length: int) -> None:
     """trl cuts rows at `max_length` tokens and leaves out those that then hold nothing to be trained."""
     left, tokenizer = trainer.train_dataset, trainer.processing_class
@@ -229,7 +164,7 @@ def _say_what_is_cut(trainer, rows, mix: Mix | None, max_length: int) -> None:
             raise Unusable(
                 f"--max-length {max_length} leaves nothing of any {kind}answer to be trained; write a larger one."
             )
-        cut = sum(_length(_turns(row, tokenizer), tokenizer) > max_length for row in given)
+        cut = sum(length_of(_turns(row, tokenizer), tokenizer) > max_length for row in given)
         if cut:
             print(
                 f"{cut} of {len(given)} {kind}rows are longer than --max-length {max_length} and lose their end;"
@@ -238,7 +173,7 @@ def _say_what_is_cut(trainer, rows, mix: Mix | None, max_length: int) -> None:
             )
 
 
-def _length(turns: dict, tokenizer) -> int:
+def length_of(turns: dict, tokenizer) -> int:
     """Tokens of a row with its answer, uncut."""
     whole = turns["prompt"] + turns["completion"]
     ids = (
@@ -260,20 +195,7 @@ def _turns(row: dict[str, str], tokenizer) -> dict:
 
 
 def _finish(base, data, out: Path, settings: Settings, mix: Mix | None, origin: Mapping[str, Any]) -> None:
-    """Half-precision weights, the base by name instead of by a path of this machine, and the note of origin."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    weights = out / "adapter_model.safetensors"
-    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()}
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise Unusable(f"the training diverged to NaN or Inf at --lr {settings.lr}; write a smaller one.")
-    save_file(tensors, weights, metadata={"format": "pt"})
-    config = json.loads((out / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = base.spec.location if base.spec.kind == "hub" else base.spec.text
-    (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(settings).items()
-              if value != getattr(Settings(), name)]  # fmt: skip
+    chosen = words_of(settings)
     if mix:
         chosen += [f"--general {mix.path.name} --share {mix.share}", *([f"--kl {mix.kl}"] if mix.kl else [])]
     given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *chosen]
@@ -282,12 +204,11 @@ def _finish(base, data, out: Path, settings: Settings, mix: Mix | None, origin: 
         "base_weights": checkpoints.weights_digest(base),
         "data": file_digest(Path(data)),
         "settings": asdict(settings),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "threads": threads(),
         **({"general": file_digest(mix.path), "share": mix.share, "kl": mix.kl} if mix else {}),
         **origin,
     }
-    (out / checkpoints.NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
-    (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    seal(base, out, note, settings.lr)
 
 
 def settings_of(arguments: Sequence[str] | None = None) -> Settings:

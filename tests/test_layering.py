@@ -28,6 +28,8 @@ WITHOUT_TORCH = [
     *files_of("harness/report"),
     *files_of("harness/samples"),
     *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
+    *(ROOT / "harness" / name for name in ("pairs.py", "held_out.py", "shortcuts.py")),
+    *(ROOT / "harness" / name for name in ("margins.py", "preference_accuracy.py", "target.py")),
 ]
 
 

@@ -6,6 +6,7 @@
     bounded       fractional scores, one seed
     clusters      items that share a source
     proportions, multiplicity, bootstrap, power
+    shares        right answers with ties, of one or several training runs
     sequential    stopping early
 
 All values are proportions; low and high are each a one-sided bound at confidence 1 - alpha.
@@ -39,6 +40,7 @@ from harness.stats.paired import exact_lower, exact_pvalue, paired_interval, tan
 from harness.stats.power import detectable_margin, power_of, sample_size
 from harness.stats.proportions import clopper_pearson, wilson
 from harness.stats.sequential import betting_bounds, betting_evalues, stopping_time
+from harness.stats.shares import needed_for_share, share_interval
 
 __all__ = [
     "Components",
@@ -62,12 +64,14 @@ __all__ = [
     "exact_pvalue",
     "holm",
     "mcnemar_pass",
+    "needed_for_share",
     "paired_interval",
     "pass_probability",
     "power_of",
     "psi_grid",
     "rule_table",
     "sample_size",
+    "share_interval",
     "smallest_level",
     "stopping_time",
     "tango",

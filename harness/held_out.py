@@ -1,0 +1,86 @@
+"""Held-out pairs: no prompt stands on both sides, and prompts that nearly repeat each other stay on one.
+
+    train, test = split(pairs, held_out=300, seed=0)
+
+Two prompts are near duplicates if the sets of their runs of `RUN` words have a Jaccard similarity of at least `ALIKE`
+(Broder 1997, "On the resemblance and containment of documents"); what is joined through a third stays together too.
+All prompts are compared with all, exactly: a sketch (MinHash) would pay above some ten thousand prompts.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+from harness.pairs import Pair
+from harness.specs import Unusable
+
+RUN = 3  # words
+ALIKE = 0.6
+ROWS = 512  # prompts compared with all others at a time
+WORD = re.compile(r"\w+")
+
+
+def split(pairs: Sequence[Pair], held_out: int = 300, seed: int = 0, alike: float = ALIKE) -> tuple[list, list]:
+    """(training pairs, held-out pairs), each in the order given.
+
+    Groups of near-duplicate prompts are drawn by `seed` until `held_out` pairs are reached; a group that would pass it
+    is left to the training side, so the number is met exactly where groups are small. `Unusable` where it cannot be met
+    to within a tenth, or nothing would be left to train on.
+    """
+    if not 0 < held_out < len(pairs):
+        raise Unusable(
+            f"{held_out} of {len(pairs)} pairs cannot be held out; write a number from 1 to {max(1, len(pairs) - 1)}."
+        )
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    group_of = dict(zip(prompts, near_duplicates(prompts, alike), strict=True))
+    members: dict[int, list[int]] = {}
+    for at, pair in enumerate(pairs):
+        members.setdefault(group_of[pair.prompt], []).append(at)
+    chosen: set[int] = set()
+    for group in random.Random(f"held out/{seed}").sample(sorted(members), len(members)):
+        if len(chosen) + len(members[group]) <= held_out:
+            chosen |= set(members[group])
+    if len(chosen) < 0.9 * held_out or len(chosen) == len(pairs):
+        largest = max(len(group) for group in members.values())
+        raise Unusable(
+            f"{held_out} of {len(pairs)} pairs cannot be held out, as near-duplicate prompts stay together and the"
+            f" largest group of them has {largest} pairs; give prompts that differ more, or hold out another number."
+        )
+    return [p for at, p in enumerate(pairs) if at not in chosen], [p for at, p in enumerate(pairs) if at in chosen]
+
+
+def near_duplicates(texts: Sequence[str], alike: float = ALIKE) -> list[int]:
+    """The group of each text, numbered in the order of first appearance; texts of one group nearly repeat each other.
+
+    A text of fewer than `RUN` words is one run.
+    """
+    if not texts:
+        return []
+    sets = [_runs(text) for text in texts]
+    number: dict[str, int] = {}
+    columns = [number.setdefault(run, len(number)) for runs in sets for run in sorted(runs)]
+    sizes = np.array([len(runs) for runs in sets])
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    table = csr_matrix((np.ones(len(columns), np.int32), columns, ends), shape=(len(texts), max(1, len(number))))
+    rows, others = [], []
+    for start in range(0, len(texts), ROWS):
+        shared = (table[start : start + ROWS] @ table.T).tocoo()  # [block, texts]: runs in common
+        near = shared.data >= alike * (sizes[start + shared.row] + sizes[shared.col] - shared.data)
+        rows.append(start + shared.row[near])
+        others.append(shared.col[near])
+    links = np.concatenate(rows), np.concatenate(others)
+    graph = csr_matrix((np.ones(len(links[0]), np.int8), links), shape=(len(texts), len(texts)))
+    labels = connected_components(graph, directed=False)[1]
+    order: dict[int, int] = {}
+    return [order.setdefault(int(label), len(order)) for label in labels]
+
+
+def _runs(text: str) -> set[str]:
+    words = WORD.findall(text.lower())
+    return {" ".join(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1))}

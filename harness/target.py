@@ -1,0 +1,68 @@
+"""A share against its target, as in "held-out accuracy above 68%": PASS, MISSED or INCONCLUSIVE, with the reason.
+
+PASS: the lower one-sided bound clears the target. MISSED: the upper one is below it. Between, the data cannot tell, and
+the reason says how many pairs would. The plain comparison of the estimate with the target decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.report.numbers import as_set, confidence, count, points
+from harness.stats import needed_for_share, share_interval
+
+PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
+MOST = 100  # times as many items as there are, beyond which a number is no advice
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A share with its one-sided bounds, all in [0, 1]. runs: trainings of the recipe that answered the same items."""
+
+    name: str
+    items: int
+    runs: int
+    share: float
+    low: float
+    high: float
+    target: float
+    verdict: str
+    reason: str
+
+
+def judge(name: str, right: ArrayLike, target: float, alpha: float = 0.05, of: str = "pairs") -> Judged:
+    """right: [items, runs], 1, 0, or 0.5 for a tie; target in (0, 1); of: what the items are called."""
+    right = np.asarray(right, float)
+    found = share_interval(right, alpha)
+    if found.low > target:
+        verdict = PASS
+    elif found.high < target:
+        verdict = MISSED
+    else:
+        verdict = INCONCLUSIVE
+    items, runs = right.shape
+    reason = _reason(verdict, found, target, items, runs, alpha, of)
+    return Judged(name, items, runs, found.estimate, found.low, found.high, target, verdict, reason)
+
+
+def _reason(verdict: str, found, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+    aim = f"the target of {as_set(round(100 * target, 6))}%"
+    seen = f"{points(found.estimate)}% of {count(items)} {of}" + (f" over {runs} training runs" if runs > 1 else "")
+    if verdict == PASS:
+        return f"{seen}, at {confidence(alpha)} more than {points(found.low)}%: above {aim}."
+    if verdict == MISSED:
+        return f"{seen}, at {confidence(alpha)} less than {points(found.high)}%: below {aim}."
+    bounds = f"{seen}; the bounds {points(found.low)}% and {points(found.high)}% enclose {aim}"
+    return f"{bounds}, and {_remedy(found.estimate, target, items, runs, alpha, of)}."
+
+
+def _remedy(share: float, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+    needed = needed_for_share(min(max(share, 1e-6), 1 - 1e-6), target, alpha)
+    if needed is None or needed > MOST * items:
+        return f"so near it no number of {of} would tell"
+    if needed > items:
+        return f"about {count(needed)} {of} instead of {count(items)} would probably decide it"
+    return "the training runs differ too much to tell; train more of them" if runs > 1 else f"more {of} would decide it"

@@ -1,0 +1,271 @@
+"""Direct preference optimization: a LoRA adapter that prefers what raters chose, for any causal language model.
+
+    python -m recipes.dpo --base embedded:base --data train.jsonl --out DIR [--beta 0.1 --loss sigmoid --steps 25 …]
+
+The data is JSONL of {"prompt", "chosen", "rejected"} (`harness.pairs`). The reference is the base: the adapter switched
+off, asked once before the first step. A training that was killed goes on from its last checkpoint when the same command
+is given again. The same seed, data, settings and number of threads give the same adapter on the same machine. Beside
+the adapter lies lethe.json: what it was made from, by digest, and whether the chosen answers became less likely.
+
+DPO: Rafailov et al. 2023, arXiv:2305.18290; with a supervised term: Pang et al. 2024, arXiv:2404.19733; IPO: Azar et
+al. 2023, arXiv:2310.12036. Training by trl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness import assets, checkpoints
+from harness.evaluate import package_versions
+from harness.fingerprint import digest_of, file_digest
+from harness.pairs import Pair, read_pairs
+from harness.specs import Unusable, parse_model
+from harness.tokenizers import load_tokenizer
+from recipes.adapter import check_settings, made_whole, seal, threads, top_layers, words_of
+from recipes.answers_only import answers_only
+from recipes.chosen_watch import warning, watch
+from recipes.sft import length_of
+
+VERSION = 1  # raise it when the same inputs may give another adapter
+LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
+PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; `Unusable` if that is impossible.
+
+    steps: optimizer steps of `batch` pairs, drawn without repeats while there are enough. loss: one of `LOSSES`; beta:
+    its strength of staying near the base (IPO's tau); sft_weight: of the supervised term. layers: how many of the last
+    layers LoRA is put on, 0 for all; rank, alpha: LoRA's; max_length: in tokens, of prompt and answer; a pair that is
+    longer is left out, since nobody preferred the half of an answer.
+    """
+
+    steps: int = 25
+    batch: int = 8
+    lr: float = 1e-3
+    beta: float = 0.1
+    loss: str = "sigmoid"
+    sft_weight: float = 1.0
+    rank: int = 8
+    alpha: int = 16
+    layers: int = 8
+    max_length: int = 512
+    seed: int = 0
+
+    def __post_init__(self):
+        least = {"steps": 1, "batch": 1, "rank": 1, "alpha": 1, "layers": 0, "max_length": 1, "seed": 0}
+        check_settings(self, least)
+        if self.loss not in LOSSES:
+            raise Unusable(f"--loss {self.loss} is unknown; write one of {', '.join(LOSSES)}.")
+        for name in ("beta", "sft_weight"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise Unusable(f"--{name.replace('_', '-')} {value} is out of range; write a number above 0.")
+
+
+def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, settings: Settings = Settings()) -> Path:
+    """Trains an adapter of `base` on the pairs of `data` and saves it to `out`, which is new or empty.
+
+    Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`, which is there once all is
+    done; how many pairs are too long, and a sustained fall of the chosen answers, go to stderr.
+    """
+    out, pairs = Path(out), read_pairs(data)
+    work = assets.cache_dir() / "training" / f"dpo-{key_of(base, data, settings)}"
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with made_whole(out) as made, FileLock(f"{work}.lock"), answers_only():
+        trainer, drawn = _trainer(base, pairs, work, settings)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        trainer.model.save_pretrained(made)
+        _finish(base, data, made, settings, drawn | {"chosen": watch(trainer.state.log_history, settings.beta)})
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def trained(base: checkpoints.CheckedModel, data: str | Path, settings: Settings = Settings()) -> Path:
+    """The adapter that `train` makes, out of the cache where the same inputs made one before."""
+    target = assets.cache_dir() / "adapters" / f"dpo-{key_of(base, data, settings)}"
+    return assets.publish(target, lambda made: train(base, data, made, settings))
+
+
+def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings) -> str:
+    """Digest of all that an adapter is made from, the programs and the number of threads among them."""
+    if not Path(data).is_file():
+        read_pairs(data)  # says so
+    programs = package_versions(PACKAGES)
+    return digest_of([VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), programs])[:24]
+
+
+def draw(pairs: Sequence[Pair], settings: Settings) -> list[Pair]:
+    """The pairs that the training sees, by its seed; all of them if they are fewer than steps * batch."""
+    wanted = min(len(pairs), settings.steps * settings.batch)
+    return random.Random(f"dpo/{settings.seed}").sample(list(pairs), wanted)
+
+
+def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tuple[Any, dict[str, int]]:
+    """trl's trainer, and how many pairs it sees and how many were too long for it."""
+    import datasets
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, ProgressCallback
+    from trl import DPOTrainer
+
+    cuda = torch.cuda.is_available()
+    tokenizer = load_tokenizer(base)
+    fitting, longest = [], settings.max_length
+    for pair in pairs:
+        turns = _turns(pair, tokenizer)
+        if all(
+            length_of({**turns, "completion": turns[side]}, tokenizer) <= longest for side in ("chosen", "rejected")
+        ):
+            fitting.append(pair)
+    too_long = _say_what_is_left_out(pairs, fitting, longest)
+    seen = draw(fitting, settings)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
+    )
+    trainer = DPOTrainer(
+        model=model,
+        args=_arguments(work, settings, cuda),
+        train_dataset=datasets.Dataset.from_list([_turns(pair, tokenizer) for pair in seen]),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            target_modules=top_layers(model, settings.layers),
+            task_type="CAUSAL_LM",
+        ),
+    )
+    if len(trainer.train_dataset) != len(seen):
+        raise RuntimeError(f"trl left out {len(seen) - len(trainer.train_dataset)} pairs that fit into its length")
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_bar())
+    return trainer, {"pairs": len(seen), "too_long": too_long}
+
+
+def _arguments(work: Path, settings: Settings, cuda: bool):
+    from trl import DPOConfig
+
+    losses = LOSSES[settings.loss]
+    return DPOConfig(
+        output_dir=str(work),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch,
+        learning_rate=settings.lr,
+        lr_scheduler_type="linear",
+        beta=settings.beta,
+        loss_type=losses,
+        loss_weights=[1.0, settings.sft_weight][: len(losses)],
+        max_length=settings.max_length,
+        precompute_ref_log_probs=True,
+        gradient_checkpointing=False,
+        use_cpu=not cuda,
+        bf16=cuda,
+        report_to="none",
+        save_strategy="steps",
+        save_steps=5,
+        save_total_limit=2,
+        logging_steps=1,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        dataset_num_proc=None,
+    )
+
+
+def _bar():
+    """A progress bar that shows the loss and the margin, without a line for each step."""
+    from transformers import ProgressCallback
+
+    class Bar(ProgressCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if self.training_bar is not None and logs and "loss" in logs:
+                shown = {"loss": float(logs["loss"]), "margin": logs.get("rewards/margins", math.nan)}
+                self.training_bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()})
+
+    return Bar()
+
+
+def _turns(pair: Pair, tokenizer) -> dict[str, Any]:
+    """A pair as trl wants it: chat turns where the model has a template, else plain text."""
+    if tokenizer.chat_template:
+        sides = {side: [{"role": "assistant", "content": getattr(pair, side)}] for side in ("chosen", "rejected")}
+        return {"prompt": [{"role": "user", "content": pair.prompt}], **sides}
+    sides = {side: getattr(pair, side) + tokenizer.eos_token for side in ("chosen", "rejected")}
+    return {"prompt": pair.prompt + "\n", **sides}
+
+
+def _say_what_is_left_out(pairs: Sequence[Pair], fitting: Sequence[Pair], longest: int) -> int:
+    too_long = len(pairs) - len(fitting)
+    if not fitting:
+        raise Unusable(f"--max-length {longest} leaves no pair to be trained on; write a larger one.")
+    if too_long:
+        print(
+            f"{too_long} of {len(pairs)} pairs are longer than --max-length {longest} and are left out.",
+            file=sys.stderr,
+        )
+    return too_long
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    """The last checkpoint that is whole: the trainer's state is written at its end."""
+    whole = []
+    for state in work.glob("checkpoint-*/trainer_state.json"):
+        try:
+            whole.append((json.loads(state.read_text())["global_step"], str(state.parent)))
+        except (OSError, ValueError, KeyError):
+            continue
+    return max(whole)[1] if whole else None
+
+
+def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:
+    given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *words_of(settings)]
+    if said := warning(training["chosen"]):
+        print(said, file=sys.stderr)
+    note = {
+        "command": " ".join(["python -m recipes.dpo", *given]),
+        "base_weights": checkpoints.weights_digest(base),
+        "data": file_digest(Path(data)),
+        "settings": asdict(settings),
+        "threads": threads(),
+        "training": training,
+    }
+    seal(base, out, note, settings.lr)
+
+
+def settings_of(arguments: Sequence[str] | None = None) -> Settings:
+    """The settings that a command line asks for."""
+    given = vars(_parser().parse_args(arguments))
+    return Settings(**{name: given[name] for name in asdict(Settings())})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train a LoRA adapter on preference pairs.")
+    parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
+    parser.add_argument("--data", required=True, help="JSONL of {prompt, chosen, rejected}")
+    parser.add_argument("--out", required=True, help="directory for the adapter")
+    for name, value in asdict(Settings()).items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    try:
+        settings = settings_of(arguments)
+        print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
+    except Unusable as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
