@@ -18,7 +18,7 @@ test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-page: $(READY)  ## open that report in a browser and check it (needs Node.js and Chromium)
+page: $(READY)  ## open that report and a ballot in a browser and check them (needs Node.js and Chromium)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m page $(ARGS)
 
 parity: $(READY)  ## our scores against lm-eval's own backend on the embedded model (a quarter of an hour)

@@ -3,6 +3,8 @@
 with Browser() as browser:
     browser.open(path.as_uri())
     browser.text("body")
+    browser.click("#next")
+    browser.press("Enter")
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0  # seconds for one answer of the browser
+KEYS = {"Enter": 13, "Backspace": 8, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}  # and their codes in Windows
 
 
 class Browser:
@@ -86,6 +89,35 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def reload(self) -> None:
+        self.ask("Page.reload")
+        self._until("Page.loadEventFired")
+
+    def click(self, selector: str) -> None:
+        """A click of the mouse in the middle of an element."""
+        where = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{where}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        box = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({where}.getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def press(self, key: str) -> None:
+        """One key: a character, or one of KEYS."""
+        code = KEYS.get(key, ord(key.upper()[0]))
+        text = {"Enter": "\r"}.get(key, "" if key in KEYS else key)
+        self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, text=text)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def write(self, text: str) -> None:
+        """Text where the cursor is, as an input method gives it."""
+        self.ask("Input.insertText", text=text)
+
+    def save(self, selector: str, folder: Path) -> None:
+        """A click on what downloads a file; it is in the folder, under its own name, when this returns."""
+        self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
+        self.click(selector)
+        self._until("Browser.downloadProgress", state="completed")
+
     def wait_for(self, selector: str) -> None:
         """Until an element is in the page."""
         self.wait_until(f"document.querySelector({json.dumps(selector)})")
@@ -132,8 +164,8 @@ class Browser:
         os.write(self._out, json.dumps(order).encode() + b"\0")
         return number
 
-    def _until(self, event: str) -> None:
-        while not any(message["method"] == event for message in self._events):
+    def _until(self, event: str, **given: Any) -> None:
+        while not any(m["method"] == event and given.items() <= m["params"].items() for m in self._events):
             self._take(self._read())
         self._events.clear()
 

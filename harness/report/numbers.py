@@ -69,6 +69,17 @@ def interval(bound) -> str:
     return f"{signed(bound.estimate)} [{signed(bound.low)}, {signed(bound.high)}]"
 
 
+def rate_interval(bound) -> str:
+    """A rate with its bounds: '63.7% [54.1, 72.9]'. `bound` has estimate, low and high."""
+    return f"{points(bound.estimate)}% [{points(bound.low)}, {points(bound.high)}]"
+
+
+def coefficient(value: float) -> str:
+    """An agreement or a correlation, which is no share: 0.2434 -> '0.24', -0.051 -> '−0.05'."""
+    tidy = round(value, 2) + 0.0
+    return f"{MINUS if tidy < 0 else ''}{abs(tidy):.2f}"
+
+
 def _tidy(value: float) -> float:
     """Rounded to one decimal, and never minus zero."""
     return round(value, 1) + 0.0

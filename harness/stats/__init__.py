@@ -7,11 +7,13 @@
     clusters      items that share a source
     proportions, multiplicity, bootstrap, power
     shares        right answers with ties, of one or several training runs
+    preference    win rates of a blind head-to-head, prompt by prompt; agreement: Krippendorff's alpha
     sequential    stopping early
 
 All values are proportions; low and high are each a one-sided bound at confidence 1 - alpha.
 """
 
+from harness.stats.agreement import agreement, krippendorff_alpha
 from harness.stats.bootstrap import bootstrap
 from harness.stats.bounded import bounded_interval
 from harness.stats.clusters import cluster_robust
@@ -38,6 +40,14 @@ from harness.stats.interval import Interval, smallest_level, zero_flip_bound
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.paired import exact_lower, exact_pvalue, paired_interval, tango, tango_z
 from harness.stats.power import detectable_margin, power_of, sample_size
+from harness.stats.preference import (
+    editor_rate,
+    position_bias,
+    prompts_to_settle,
+    vote_correlation,
+    win_power,
+    win_rate,
+)
 from harness.stats.proportions import clopper_pearson, wilson
 from harness.stats.sequential import betting_bounds, betting_evalues, stopping_time
 from harness.stats.shares import needed_for_share, share_interval
@@ -46,6 +56,7 @@ __all__ = [
     "Components",
     "CrossedInterval",
     "Interval",
+    "agreement",
     "benjamini_hochberg",
     "betting_bounds",
     "betting_evalues",
@@ -58,16 +69,20 @@ __all__ = [
     "crossed_pvalue",
     "crossed_recipe",
     "detectable_margin",
+    "editor_rate",
     "enumerated_size",
     "exact_lower",
     "exact_pass",
     "exact_pvalue",
     "holm",
+    "krippendorff_alpha",
     "mcnemar_pass",
     "needed_for_share",
     "paired_interval",
     "pass_probability",
+    "position_bias",
     "power_of",
+    "prompts_to_settle",
     "psi_grid",
     "rule_table",
     "sample_size",
@@ -77,8 +92,11 @@ __all__ = [
     "tango",
     "tango_pass",
     "tango_z",
+    "vote_correlation",
     "wald_pass",
     "wilson",
+    "win_power",
+    "win_rate",
     "with_floor",
     "zero_flip_bound",
 ]
