@@ -19,11 +19,12 @@ from harness.report.foreign import markdown, shown
 from harness.report.memo import fitted, made_at, replace_file
 from harness.report.numbers import as_set, confidence, count, limit, points
 from harness.report.verdict_text import digest_of_verdict, text_of
-from harness.report.words import change, date
+from harness.report.words import change, date, listed, name
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 PAGES = 2
 PROMPT, ANSWER, SPEC, SENTENCE = 260, 620, 56, 300  # columns
+ROWS, WIDE = 14, 4  # benchmarks in the table, and margins that are named; verdict.json has them all
 
 Document = Mapping[str, Any]
 
@@ -125,13 +126,13 @@ def _sure(document: Document) -> str:
 
 def _worse(document: Document) -> str:
     rows, wanted = document["capability"]["benchmarks"], as_set(document["margin_wanted"])
-    bad = [row["name"] for row in rows if row["verdict"] == "REGRESSED"]
-    unclear = [row["name"] for row in rows if row["verdict"] == "INCONCLUSIVE"]
-    told = [f"It lost more than allowed on {', '.join(bad)}." if bad else "No loss above what is allowed is shown."]
-    told += [f"On {', '.join(unclear)} the data cannot tell, which is no sign of safety."] if unclear else []
-    wide = [f"{limit(row['margin'])} on {row['name']}" for row in rows if row["margin"] > document["margin_wanted"]]
+    bad, unclear = ([row for row in rows if row["verdict"] == kind] for kind in ("REGRESSED", "INCONCLUSIVE"))
+    told = [f"It lost more than allowed on {listed(bad)}." if bad else "No loss above what is allowed is shown."]
+    told += [f"On {listed(unclear)} the data cannot tell, which is no sign of safety."] if unclear else []
+    wide = [f"{limit(row['margin'])} on {name(row)}" for row in rows if row["margin"] > document["margin_wanted"]]
     if wide:
-        told.append(f"At most {wanted} points are wanted; so few questions can only show {', '.join(wide)}.")
+        shown_ones = ", ".join(wide[:WIDE]) + " and so on" * (len(wide) > WIDE)
+        told.append(f"At most {wanted} points are wanted; so few questions can only show {shown_ones}.")
     return " ".join([*told, "The audit's own memo, in capability/, has more."])
 
 
@@ -142,10 +143,12 @@ def _table(document: Document) -> dict[str, Any]:
     aim = f"more than {as_set(document['accuracy']['target'])}%"
     ranges = f"{points(plain['low'] / 100)} to {points(plain['high'] / 100)}"
     rows = [[names["accuracy"], f"{points(plain['share'] / 100)}%", ranges, aim, part(document, "accuracy")["verdict"]]]
-    seen = [f"{points(win['estimate'] / 100)}%", f"{points(win['low'] / 100)} to {points(win['high'] / 100)}"]
-    rows.append([names["head-to-head"], *(seen if win else ["no votes", ""]), f"more than {as_set(vote['target'])}%",
+    votes = ["no votes", ""]
+    if win:
+        votes = [f"{points(win['estimate'] / 100)}%", f"{points(win['low'] / 100)} to {points(win['high'] / 100)}"]
+    rows.append([names["head-to-head"], *votes, f"more than {as_set(vote['target'])}%",
                  vote["verdict"]])  # fmt: skip
-    for row in document["capability"]["benchmarks"]:
+    for row in document["capability"]["benchmarks"][:ROWS]:
         moved, _, spread = change(row).partition(" ")
         allowed = f"loss below {limit(row['margin'])}"
         rows.append([shown(row["name"], 28, middle=True), moved, spread.strip("[]"), allowed, row["verdict"]])
