@@ -60,22 +60,22 @@ def looked_at(secrets, plant=lambda token, first: token):
                 beside = f"rises{rows[n] > rows[n - 1]} size{len(rows[n])} of{len(text)} name{key.seal[:2]}"
                 words.append(f"{digits} {order} {beside} {rows[n]}")
                 sides.append(place.candidate_first)
-    features = HashingVectorizer(analyzer="word", token_pattern=r"\S+", n_features=2**14).transform(words)
+    features = HashingVectorizer(analyzer="word", token_pattern=r"\S+", n_features=2**12).transform(words)
     return features, np.array(sides)
 
 
 def accuracy(plant=lambda token, first: token) -> float:
     """Of a classifier trained on some ballots and asked about others, with other secrets."""
     learned, held_out = (
-        looked_at([secret(n) for n in range(14)], plant),
-        looked_at([secret(n + 100) for n in range(6)], plant),
+        looked_at([secret(n) for n in range(8)], plant),
+        looked_at([secret(n + 100) for n in range(4)], plant),
     )
-    fitted = LogisticRegression(C=1.0, max_iter=300).fit(*learned)
+    fitted = LogisticRegression(C=1.0, max_iter=100).fit(*learned)
     return float((fitted.predict(held_out[0]) == held_out[1]).mean())
 
 
 def test_a_classifier_on_the_markup_is_at_chance():
-    assert accuracy() == pytest.approx(0.5, abs=3.3 * 0.5 / np.sqrt(6 * 3 * 54))
+    assert accuracy() == pytest.approx(0.5, abs=3.3 * 0.5 / np.sqrt(4 * 3 * 54))
 
 
 def test_the_classifier_would_find_a_side_that_a_token_tells():

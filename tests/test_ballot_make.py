@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,28 +96,29 @@ def test_an_idle_adapter_is_refused_before_anything_is_written(tmp_path, tiny_ba
     assert not (tmp_path / "out").exists()
 
 
-def test_from_prompts_to_a_verdict_on_the_command_line(tmp_path, tiny_base, tiny_adapter, prompts):
+def test_from_prompts_to_a_verdict_on_the_command_line(tmp_path, tiny_base, tiny_adapter, prompts, capsys):
     def command(*words):
-        given = [sys.executable, "-m", "harness.ballot", *map(str, words)]
-        return subprocess.run(given, cwd=ROOT, capture_output=True, text=True, timeout=300, env=dict(os.environ))
+        return main([str(word) for word in words]), *capsys.readouterr()
 
     out = tmp_path / "out"
-    made = command("make", "--prompts", prompts, "--base", tiny_base, "--candidate", tiny_adapter, "--out", out,
-                   "--store", tmp_path / "store", "--device", "cpu", "--max-tokens", 8)  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert made.stdout.startswith("4 prompts, 3 editors; the prompt is the unit; each bound at 95%")
+    status, said, _ = command(
+        "make", "--prompts", prompts, "--base", tiny_base, "--candidate", tiny_adapter, "--out", out,
+        "--store", tmp_path / "store", "--device", "cpu", "--max-tokens", 8,
+    )  # fmt: skip
+    assert status == 0
+    assert said.startswith("4 prompts, 3 editors; the prompt is the unit; each bound at 95%")
     key, pairs = read_key(out / "gate" / "key.json"), read_pairs(out / "gate" / "answers.jsonl")
     assert (key.base["spec"], key.candidate["spec"]) == (str(tiny_base), str(tiny_adapter))
     assert key.asked["max_gen_toks"] == 8
     assert [pair.prompt for pair in pairs] == PROMPTS
     assert {q.prompt for q in read_page(out / "ballot-2.html").questions} == set(PROMPTS)
     votes = hand_back(tmp_path / "votes", key, pairs, planted(key, 0, rates=(0.0, 0.0, 1.0)))
-    judged = command("judge", "--key", out / "gate" / "key.json", "--votes", votes)
-    assert judged.returncode == 1, judged.stderr
-    assert "MISSED (exit 1): the win rate is shown to be below 60%: 0.0% [0.0, " in judged.stdout
+    status, said, _ = command("judge", "--key", out / "gate" / "key.json", "--votes", votes)
+    assert status == 1
+    assert "MISSED (exit 1): the win rate is shown to be below 60%: 0.0% [0.0, " in said
     (votes / "votes-3.json").write_text("{}")
-    refused = command("judge", "--key", out / "gate" / "key.json", "--votes", votes)
-    assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
+    status, _, refused = command("judge", "--key", out / "gate" / "key.json", "--votes", votes)
+    assert (status, refused.count("\n")) == (4, 1)
     assert not (out / "gate" / "head-to-head.json").exists(), "a verdict does not outlive votes that are refused"
 
 

@@ -78,8 +78,8 @@ def win_power(
     """Probability in [0, 1] that the lower bound clears `target` when the true win rate is `rate`, above it.
 
     icc: `vote_correlation`; ties: the share of votes that are ties. 50 prompts and 3 editors at a true 60% show a
-    preference (a target of one half) with power .72, .60 and .52 at icc .1, .3 and .5; the bare t bound, which errs
-    more often than it says, with .72, .61 and .53.
+    preference (a target of one half) with power .72, .60 and .52 at icc .1, .3 and .5. Simulated with beta-binomial
+    votes: `win_rate`'s own bound .71, .59 and .52 (1,500 rounds, +-.03), the bare t bound .73, .61 and .53 (20,000).
     """
     check_items(prompts)
     at_target, at_rate = _deviations(rate, target, icc, editors, ties)
