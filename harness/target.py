@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.report.numbers import as_set, confidence, count, points
-from harness.stats import needed_for_share, share_interval
+from harness.stats import Interval, clopper_pearson, needed_for_share, share_interval
 
 PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
+WIDER = 1.5  # times the interval of one run, beyond which it is the runs that leave the question open
 MOST = 100  # times as many items as there are, beyond which a number is no advice
 
 
@@ -48,7 +49,7 @@ def judge(name: str, right: ArrayLike, target: float, alpha: float = 0.05, of: s
     return Judged(name, items, runs, found.estimate, found.low, found.high, target, verdict, reason)
 
 
-def _reason(verdict: str, found, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+def _reason(verdict: str, found: Interval, target: float, items: int, runs: int, alpha: float, of: str) -> str:
     aim = f"the target of {as_set(round(100 * target, 6))}%"
     seen = f"{points(found.estimate)}% of {count(items)} {of}" + (f" over {runs} training runs" if runs > 1 else "")
     if verdict == PASS:
@@ -56,13 +57,15 @@ def _reason(verdict: str, found, target: float, items: int, runs: int, alpha: fl
     if verdict == MISSED:
         return f"{seen}, at {confidence(alpha)} less than {points(found.high)}%: below {aim}."
     bounds = f"{seen}; the bounds {points(found.low)}% and {points(found.high)}% enclose {aim}"
-    return f"{bounds}, and {_remedy(found.estimate, target, items, runs, alpha, of)}."
+    return f"{bounds}, and {_remedy(found, target, items, runs, alpha, of)}."
 
 
-def _remedy(share: float, target: float, items: int, runs: int, alpha: float, of: str) -> str:
-    needed = needed_for_share(min(max(share, 1e-6), 1 - 1e-6), target, alpha)
+def _remedy(found: Interval, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+    share = min(max(found.estimate, 1e-6), 1 - 1e-6)
+    alone = clopper_pearson(round(share * items), items, alpha)
+    if found.high - found.low > WIDER * (alone.high - alone.low):
+        return "the training runs differ too much to tell; train more of them"
+    needed = needed_for_share(share, target, alpha)
     if needed is None or needed > MOST * items:
         return f"so near it no number of {of} would tell"
-    if needed > items:
-        return f"about {count(needed)} {of} instead of {count(items)} would probably decide it"
-    return "the training runs differ too much to tell; train more of them" if runs > 1 else f"more {of} would decide it"
+    return f"about {count(max(needed, items + 1))} {of} instead of {count(items)} would probably decide it"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
+
+import numpy as np
 
 THIRDS = 3
 SURE = 2.0  # standard errors of the last third's batches that it must lie below 0
@@ -28,8 +29,8 @@ def watch(log: Sequence[Mapping[str, float]], beta: float) -> dict[str, Any]:
     if size < 2:
         return {"thirds": [], "sustained_fall": False}
     parts = [changes[:size], changes[size:-size], changes[-size:]]
-    means = [fmean(part) for part in parts]
-    error = stdev(parts[-1]) / math.sqrt(size)
+    means = [float(np.mean(part)) for part in parts]
+    error = float(np.std(parts[-1], ddof=1)) / math.sqrt(size)
     falls = means[0] > means[1] > means[2] and means[2] < -SURE * error
     return {"thirds": [round(mean, 3) for mean in means], "sustained_fall": falls}
 

@@ -87,8 +87,8 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
         trainer, drawn = _trainer(base, pairs, work, settings)
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         trainer.model.save_pretrained(made)
+        shutil.rmtree(work, ignore_errors=True)  # first: a training that diverged must not be gone on with
         _finish(base, data, made, settings, drawn | {"chosen": watch(trainer.state.log_history, settings.beta)})
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 
