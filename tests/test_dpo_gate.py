@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from harness.ballot.key import read_key
 from harness.ballot.prompts import read_pairs as read_answers
-from tests.conftest import save_tiny
+from tests.conftest import save_adapter, save_tiny
 from tests.tiny_audit import ROOT, WORDS, environment, teach, write_basket, write_tasks
 from tests.voting import hand_back, planted
 
@@ -184,6 +185,15 @@ def test_too_few_pairs_and_a_base_as_its_own_candidate_are_refused(folder, tmp_p
     same = run_gate(tmp_path, *options(folder), f"--candidate={folder / 'tasks' / 'taught'}")
     assert same.returncode == 4
     assert "are the same model" in same.stderr
+
+
+def test_an_adapter_that_was_trained_on_what_judges_it_is_refused(folder, tmp_path):
+    adapter = save_adapter(tmp_path / "adapter", folder / "tasks" / "taught", scale=0.1)
+    digest = hashlib.sha256((folder / "pairs.jsonl").read_bytes()).hexdigest()
+    (adapter / "lethe.json").write_text(json.dumps({"data": digest}))
+    done = run_gate(tmp_path, *options(folder), f"--candidate={adapter}")
+    assert done.returncode == 4, done.stdout
+    assert "was trained on held-out pairs of pairs.jsonl too" in done.stderr
 
 
 def test_votes_on_ballots_that_are_not_there_are_refused(folder, asked, tmp_path):

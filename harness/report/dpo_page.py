@@ -20,7 +20,7 @@ def case(name: str, given: Mapping[str, Any], release) -> Case:
 
 
 def _decision(given: Mapping[str, Any], release) -> Case:
-    document = given["decision"]
+    document = given["dpo_decision"]
     title = f"{label(document)}{document['decision']}: {allure.name(document['candidates'][0]['spec'])}"
     body = [markup.banner(document["decision"], decision_line(document))]
     body += [markup.paragraph(SIMULATED_NOTE, markup.AMBER)] if document["simulated"] else []

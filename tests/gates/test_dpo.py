@@ -63,7 +63,7 @@ def test_capability(capability, benchmark, release):
 @allure.epic(SUMMARY)
 @allure.feature(DECISION_FEATURE)
 @allure.severity("blocker")
-def test_decision(decision, release):
+def test_decision(dpo_decision, release):
     """A writer ships only if accuracy, head-to-head and capability all pass."""
-    if decision["decision"] != "SHIP":
-        pytest.fail(decision_line(decision), pytrace=False)
+    if dpo_decision["decision"] != "SHIP":
+        pytest.fail(decision_line(dpo_decision), pytrace=False)
