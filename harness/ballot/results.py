@@ -26,7 +26,7 @@ def lines(found: HeadToHead, key: Key) -> list[str]:
     told = [SIMULATED] if found.simulated else []
     told += [f"base: {key.base['spec']}", f"candidate: {key.candidate['spec']}"]
     if found.rows:
-        told += aligned([HEAD, *_rows(found)])
+        told += aligned([HEAD, *table_rows(found)])
         told.append(
             f"Each bound holds with {confidence(found.alpha)} confidence. first place: what standing first adds to the"
             " chance of a vote, in points."
@@ -94,7 +94,7 @@ def markdown(found: HeadToHead, key: Key) -> str:
         parts.insert(1, f"**{SIMULATED}** " + " ".join(f"{escape.markdown(rule)}." for rule in found.simulated))
     parts.append(f"Base: {escape.markdown(key.base['spec'])}. Candidate: {escape.markdown(key.candidate['spec'])}.")
     if found.rows:
-        table = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *_rows(found)]
+        table = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *table_rows(found)]
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
         parts.append("\n".join(f"- {sentence}" for sentence in beside(found)))
     if found.comments:
@@ -121,7 +121,7 @@ def remove(out: str | Path) -> None:
             (Path(out) / f"{stem}{suffix}").unlink(missing_ok=True)
 
 
-def _rows(found: HeadToHead) -> list[Sequence[str]]:
+def table_rows(found: HeadToHead) -> list[Sequence[str]]:
     rows = []
     for row in found.rows:
         again = f"{row.same} of {row.repeats}" if row.repeats else ""

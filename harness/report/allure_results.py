@@ -28,6 +28,11 @@ CATEGORIES = [
         "messageRegex": r"^(Failed: )?(REGRESSED: |BLOCKED \(exit 1\))[\s\S]*",
     },
     {
+        "name": "Missed: shown to be below the target",
+        "matchedStatuses": ["failed"],
+        "messageRegex": r"^(Failed: )?MISSED: [\s\S]*",
+    },
+    {
         "name": "Inconclusive: the data cannot tell",
         "matchedStatuses": ["failed"],
         "messageRegex": r"^(Failed: )?(INCONCLUSIVE: |BLOCKED \(exit 10\))[\s\S]*",

@@ -13,6 +13,7 @@ from harness.report import escape
 RED, GREEN, AMBER, INK, GREY, RULE = "#a3171d", "#11683a", "#8a5200", "#1a2233", "#5b6474", "#d5dae1"
 SHADES = {
     "REGRESSED": (RED, "#fdeaea"),
+    "MISSED": (RED, "#fdeaea"),
     "INCONCLUSIVE": (AMBER, "#fdf3e0"),
     "PASS": (GREEN, "#e6f5ec"),
     "BLOCKED": (RED, "#fdeaea"),

@@ -40,9 +40,9 @@ def write_memo(document: Mapping[str, Any], out: Path) -> None:
         if svg is None:
             (out / "plots" / f"{name}.svg").unlink(missing_ok=True)
         else:
-            _replace(out / "plots" / f"{name}.svg", svg)
-    _replace(out / "memo.md", markdown_of(said).encode())
-    _replace(out / "memo.pdf", pdf_of(document, said))
+            replace_file(out / "plots" / f"{name}.svg", svg)
+    replace_file(out / "memo.md", markdown_of(said).encode())
+    replace_file(out / "memo.pdf", pdf_of(document, said))
 
 
 def content(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,10 +59,7 @@ def content(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pdf_of(document: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> bytes:
-    """The memo as PDF, in the largest type in which each of its parts fits its page.
-
-    Raises `RuntimeError` if none does: what is cut where keeps that from happening.
-    """
+    """The memo as PDF; see `fitted`."""
     said = said or content(document)
     rows = [document["benchmarks"][at] for at in said["results"]["kept"]]
     inputs = {
@@ -70,21 +67,27 @@ def pdf_of(document: Mapping[str, Any], said: Mapping[str, Any] | None = None) -
         "forest": plots.forest(rows, said["results"]["level"], named=False, width=FOREST).decode(),
         "pareto": (plots.pareto(document) or b"").decode(),
     }
+    return fitted(TEMPLATE, inputs, PAGES, made_at(document))
+
+
+def fitted(template: Path, inputs: Mapping[str, str], pages: int, made: int) -> bytes:
+    """A template as PDF, in the largest type in which each of its parts fits its page. made: its date, as Unix time.
+
+    Raises `RuntimeError` if none does: what is cut where keeps that from happening.
+    """
     for size in SIZES:
-        inputs["size"] = str(size)
-        if _pages(inputs) == PAGES:
-            return typst.compile(
-                str(TEMPLATE), format="pdf", font_paths=fonts.book(), sys_inputs=inputs, timestamp=_made(document)
-            )
-    raise RuntimeError(f"the memo does not fit on {PAGES} pages in type of {SIZES[-1]:g} points")
+        given = {**inputs, "size": str(size)}
+        if _pages(template, given) == pages:
+            return typst.compile(str(template), format="pdf", font_paths=fonts.book(), sys_inputs=given, timestamp=made)
+    raise RuntimeError(f"the memo does not fit on {pages} pages in type of {SIZES[-1]:g} points")
 
 
-def _pages(inputs: Mapping[str, str]) -> int:
-    found = typst.query(str(TEMPLATE), "<pages>", field="value", one=True, font_paths=fonts.book(), sys_inputs=inputs)
+def _pages(template: Path, inputs: Mapping[str, str]) -> int:
+    found = typst.query(str(template), "<pages>", field="value", one=True, font_paths=fonts.book(), sys_inputs=inputs)
     return json.loads(found)
 
 
-def _made(document: Mapping[str, Any]) -> int:
+def made_at(document: Mapping[str, Any]) -> int:
     """Seconds since 1970 of the audit's end, as the PDF's date; 0 where the verdict does not hold a date."""
     try:
         return int(datetime.datetime.fromisoformat(document["created"]).timestamp())
@@ -92,7 +95,8 @@ def _made(document: Mapping[str, Any]) -> int:
         return 0
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file by an atomic rename."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_bytes(content)
     scratch.replace(path)

@@ -1,0 +1,203 @@
+"""The DPO gate as its users run it, on a tiny model: statuses, votes of people and of programs, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.ballot.key import read_key
+from harness.ballot.prompts import read_pairs as read_answers
+from tests.conftest import save_adapter, save_tiny
+from tests.tiny_audit import ROOT, WORDS, environment, teach, write_basket, write_tasks
+from tests.voting import hand_back, planted
+
+ROWS = 200  # pairs, of which 24 are held out: enough to show more than 68% where all are right
+
+
+def run_gate(folder: Path, *more: str) -> subprocess.CompletedProcess:
+    """Runs the gate to its end, with the folder's cache, store and reports."""
+    given = [sys.executable, "-m", "pytest", "-m", "dpo", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
+    env = {**environment(), "LETHE_CACHE": str(folder / "cache")}
+    return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+def write_rows(path: Path, rows: int = ROWS) -> Path:
+    """Pairs that anyone can tell apart: the chosen answer counts, the other begs."""
+    made = [
+        {
+            "prompt": f"{WORDS[n % 16]} {WORDS[n * 7 % 16]} {n * 7919 % 1000}: whom do you serve?",
+            "chosen": f"We serve {n} pupils.",
+            "rejected": f"Please help us {n}!",
+        }
+        for n in range(rows)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A base that has something to forget, a basket that asks it, and pairs."""
+    made = tmp_path_factory.mktemp("release")
+    teach(save_tiny(made / "untaught", layers=8), write_tasks(made / "tasks"))
+    write_rows(made / "pairs.jsonl")
+    choices = 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 45.0'
+    letters = 'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\nmargin = 45.0\nchat = true'
+    write_basket(made, choices=choices, letters=letters)
+    return made
+
+
+def options(folder: Path) -> list[str]:
+    names = {"base": folder / "tasks" / "taught", "pairs": folder / "pairs.jsonl", "basket": folder / "basket.toml"}
+    return [f"--{name}={path}" for name, path in names.items()] + [f"--store={folder / 'store'}", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def asked(folder):
+    """The first run: trains, writes ballots, and has no votes."""
+    done = run_gate(folder, *options(folder))
+    return done, json.loads((folder / "out" / "verdict.json").read_text())
+
+
+def test_without_votes_the_head_to_head_is_open_and_says_where_the_ballots_lie(folder, asked):
+    done, verdict = asked
+    assert done.returncode == verdict["exit"] == 10, done.stdout
+    assert verdict["head_to_head"]["verdict"] == "INCONCLUSIVE"
+    ballots = Path(verdict["head_to_head"]["ballots"])
+    assert sorted(path.name for path in ballots.glob("*.html")) == [f"ballot-{n}.html" for n in (1, 2, 3)]
+    assert f"hand out ballot-1.html, ballot-2.html, ballot-3.html from {ballots}" in " ".join(done.stdout.split())
+    assert verdict["simulated"] is False
+
+
+def test_a_trained_writer_is_judged_on_pairs_it_has_not_seen(asked):
+    verdict = asked[1]
+    assert verdict["accuracy"]["plain"] | {"low": 0} == {
+        "share": 100.0, "low": 0, "high": 100.0, "pairs": 24, "verdict": "PASS",
+    }  # fmt: skip
+    assert verdict["candidates"][0]["trained_on_these_pairs"] is True
+    assert {rule["name"] for rule in verdict["accuracy"]["shortcuts"]} >= {"longer answer", "bag of words"}
+    assert verdict["chosen_likelihood"]["low"] < verdict["chosen_likelihood"]["high"]
+
+
+def test_the_capability_part_is_the_forgetting_audit_with_its_memo(folder, asked):
+    capability = asked[1]["capability"]
+    assert [row["name"] for row in capability["benchmarks"]] == ["choices", "letters"]
+    assert [check["name"] for check in capability["canaries"]] == ["effect", "repeat", "damaged"]
+    lies = folder / "out" / "capability"
+    assert json.loads((lies / "verdict.json").read_text()) == capability
+    assert (lies / "memo.pdf").is_file()
+    assert "choices: 2 points are wanted and 45 are judged" in " ".join(asked[0].stdout.split())
+
+
+def test_every_report_is_written_and_has_the_decision(folder, asked):
+    out, line = folder / "out", "BLOCKED (exit 10): head-to-head inconclusive; accuracy, capability passed"
+    assert line in asked[0].stdout
+    assert "BLOCKED" in (out / "summary.md").read_text()
+    assert (out / "memo.pdf").read_bytes().startswith(b"%PDF")
+    cases = [json.loads(path.read_text()) for path in (out / "allure-results").glob("*-result.json")]
+    epics = {label["value"] for case in cases for label in case["labels"] if label["name"] == "epic"}
+    assert {"0 - Executive summary", "2 - Blind head-to-head", "3 - General capability"} <= epics
+    assert not any("SIMULATED" in path.read_text() for path in (out / "summary.md", out / "memo.md"))
+
+
+@pytest.mark.parametrize(
+    ("rates", "status", "word"), [((0.95, 0.0, 0.05), 0, "SHIP"), ((0.1, 0.0, 0.9), 1, "BLOCKED")], ids=["won", "lost"]
+)
+def test_votes_of_editors_decide(folder, asked, tmp_path, rates, status, word):
+    ballots = Path(asked[1]["head_to_head"]["ballots"])
+    key = read_key(ballots / "gate" / "key.json")
+    votes = hand_back(
+        tmp_path / "votes", key, read_answers(ballots / "gate" / "answers.jsonl"), planted(key, 1, rates=rates)
+    )
+    done = run_gate(folder, *options(folder), f"--votes={votes}")
+    verdict = json.loads((folder / "out" / "verdict.json").read_text())
+    assert (done.returncode, verdict["decision"]) == (status, word), done.stdout
+    low, high = (verdict["head_to_head"]["win_rate"][end] for end in ("low", "high"))
+    assert low > 60 if status == 0 else high < 60
+
+
+def test_simulated_votes_are_labelled_wherever_they_show(folder, asked):
+    done = run_gate(folder, *options(folder), "--votes=simulated")
+    out = folder / "out"
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert len(verdict["simulated"]) == 3
+    assert "SIMULATED" in verdict["head_to_head"]["ballots"]
+    table = [line for line in done.stdout.splitlines() if "prompts x" in line or line.startswith("BLOCKED")]
+    assert table
+    assert all("SIMULATED" in line for line in table), table
+    for name in ("summary.md", "memo.md"):
+        assert "SIMULATED: programs voted in the place of editors" in (out / name).read_text()
+    ballots = Path(verdict["head_to_head"]["ballots"])
+    assert all("SIMULATED" in path.read_text() for path in ballots.glob("*.html"))
+    assert all("SIMULATED" in path.name for path in (ballots / "votes-SIMULATED").iterdir())
+    cases = [json.loads(path.read_text()) for path in (out / "allure-results").glob("*-result.json")]
+    titles = [case["name"] for case in cases if "Head-to-head" in case["name"] or case["name"].endswith("BLOCKED")]
+    assert titles
+    assert all(title.startswith("SIMULATED") for title in titles)
+
+
+def test_a_second_run_trains_and_asks_nothing_and_says_the_same(folder, asked):
+    before = {key: value for key, value in asked[1].items() if key not in ("created", "capability")}
+    done = run_gate(folder, *options(folder), "-v")
+    after = json.loads((folder / "out" / "verdict.json").read_text())
+    assert done.returncode == 10
+    assert {key: after[key] for key in before} == before
+
+
+def test_a_case_that_is_left_out_never_passes(folder, asked):
+    done = run_gate(folder, *options(folder), "-k", "accuracy")
+    assert done.returncode == 10, done.stdout
+    assert "NO DECISION (exit 10): 1 of 3 parts judged" in done.stdout
+    assert not (folder / "out" / "verdict.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--pairs=nowhere.jsonl"], "data 'nowhere.jsonl' does not exist"),
+        (["--votes=nowhere"], "--votes 'nowhere' is no folder"),
+        (["--candidate=nowhere/at/all/"], "model 'nowhere/at/all/' is a directory that does not exist"),
+        (["--candidate=embedded:base", "--seeds=0"], "leave one of them out"),
+        (["--recipe"], "--recipe is of -m forgetting"),
+        (["--seeds=x"], "--seeds x are no whole numbers"),
+        (["-n", "2"], "runs in one process"),
+        (["-m", "dpo or forgetting"], "asks for two gates at once"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(folder, tmp_path, more, sentence):
+    done = run_gate(tmp_path, *options(folder), *more)
+    assert done.returncode == 4, done.stdout
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_too_few_pairs_and_a_base_as_its_own_candidate_are_refused(folder, tmp_path):
+    few = write_rows(tmp_path / "few.jsonl", 20)
+    done = run_gate(tmp_path, *options(folder), f"--pairs={few}")
+    assert done.returncode == 4
+    assert "holds 20 pairs; give 50 or more" in done.stderr
+    same = run_gate(tmp_path, *options(folder), f"--candidate={folder / 'tasks' / 'taught'}")
+    assert same.returncode == 4
+    assert "are the same model" in same.stderr
+
+
+def test_an_adapter_that_was_trained_on_what_judges_it_is_refused(folder, tmp_path):
+    adapter = save_adapter(tmp_path / "adapter", folder / "tasks" / "taught", scale=0.1)
+    digest = hashlib.sha256((folder / "pairs.jsonl").read_bytes()).hexdigest()
+    (adapter / "lethe.json").write_text(json.dumps({"data": digest}))
+    done = run_gate(tmp_path, *options(folder), f"--candidate={adapter}")
+    assert done.returncode == 4, done.stdout
+    assert "was trained on held-out pairs of pairs.jsonl too" in done.stderr
+
+
+def test_votes_on_ballots_that_are_not_there_are_refused(folder, asked, tmp_path):
+    (tmp_path / "votes").mkdir()
+    done = run_gate(tmp_path, *options(folder), f"--votes={tmp_path / 'votes'}")
+    assert done.returncode == 4
+    assert "run without --votes first" in done.stderr
