@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 
 from harness.ballot.key import read_key
 from harness.ballot.prompts import read_pairs as read_answers
-from tests.conftest import save_adapter, save_tiny
+from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT, WORDS, environment, teach, write_basket, write_tasks
 from tests.voting import hand_back, planted
 
@@ -44,9 +44,9 @@ def write_rows(path: Path, rows: int = ROWS) -> Path:
 def folder(tmp_path_factory) -> Path:
     """A base that has something to forget, a basket that asks it, and pairs."""
     made = tmp_path_factory.mktemp("release")
-    teach(save_tiny(made / "untaught", layers=8), write_tasks(made / "tasks"))
+    teach(save_tiny(made / "untaught"), write_tasks(made / "tasks"))
     write_rows(made / "pairs.jsonl")
-    choices = 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 45.0'
+    choices = 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 14.0'
     letters = 'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\nmargin = 45.0\nchat = true'
     write_basket(made, choices=choices, letters=letters)
     return made
@@ -61,7 +61,8 @@ def options(folder: Path) -> list[str]:
 def asked(folder):
     """The first run: trains, writes ballots, and has no votes."""
     done = run_gate(folder, *options(folder))
-    return done, json.loads((folder / "out" / "verdict.json").read_text())
+    shutil.copytree(folder / "out", folder / "first")  # as later runs write there too
+    return done, json.loads((folder / "first" / "verdict.json").read_text())
 
 
 def test_without_votes_the_head_to_head_is_open_and_says_where_the_ballots_lie(folder, asked):
@@ -88,14 +89,14 @@ def test_the_capability_part_is_the_forgetting_audit_with_its_memo(folder, asked
     capability = asked[1]["capability"]
     assert [row["name"] for row in capability["benchmarks"]] == ["choices", "letters"]
     assert [check["name"] for check in capability["canaries"]] == ["effect", "repeat", "damaged"]
-    lies = folder / "out" / "capability"
+    lies = folder / "first" / "capability"
     assert json.loads((lies / "verdict.json").read_text()) == capability
     assert (lies / "memo.pdf").is_file()
-    assert "choices: 2 points are wanted and 45 are judged" in " ".join(asked[0].stdout.split())
+    assert "choices: 2 points are wanted and 14 are judged" in " ".join(asked[0].stdout.split())
 
 
 def test_every_report_is_written_and_has_the_decision(folder, asked):
-    out, line = folder / "out", "BLOCKED (exit 10): head-to-head inconclusive; accuracy, capability passed"
+    out, line = folder / "first", "BLOCKED (exit 10): head-to-head inconclusive; accuracy, capability passed"
     assert line in asked[0].stdout
     assert "BLOCKED" in (out / "summary.md").read_text()
     assert (out / "memo.pdf").read_bytes().startswith(b"%PDF")
@@ -156,48 +157,10 @@ def test_a_case_that_is_left_out_never_passes(folder, asked):
     assert not (folder / "out" / "verdict.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "sentence"),
-    [
-        (["--pairs=nowhere.jsonl"], "data 'nowhere.jsonl' does not exist"),
-        (["--votes=nowhere"], "--votes 'nowhere' is no folder"),
-        (["--candidate=nowhere/at/all/"], "model 'nowhere/at/all/' is a directory that does not exist"),
-        (["--candidate=embedded:base", "--seeds=0"], "leave one of them out"),
-        (["--recipe"], "--recipe is of -m forgetting"),
-        (["--seeds=x"], "--seeds x are no whole numbers"),
-        (["-n", "2"], "runs in one process"),
-        (["-m", "dpo or forgetting"], "asks for two gates at once"),
-    ],
-)
-def test_what_cannot_be_used_is_said_in_one_sentence(folder, tmp_path, more, sentence):
-    done = run_gate(tmp_path, *options(folder), *more)
+def test_two_gates_at_once_are_refused_before_any_work(folder, tmp_path):
+    done = run_gate(tmp_path, *options(folder), "-m", "dpo or forgetting")
     assert done.returncode == 4, done.stdout
-    assert sentence in " ".join(done.stderr.split())
+    assert "asks for two gates at once" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "NO DECISION (exit 4)" in (tmp_path / "out" / "summary.md").read_text().replace("\\", "")
     assert not (tmp_path / "out" / "verdict.json").exists()
-
-
-def test_too_few_pairs_and_a_base_as_its_own_candidate_are_refused(folder, tmp_path):
-    few = write_rows(tmp_path / "few.jsonl", 20)
-    done = run_gate(tmp_path, *options(folder), f"--pairs={few}")
-    assert done.returncode == 4
-    assert "holds 20 pairs; give 50 or more" in done.stderr
-    same = run_gate(tmp_path, *options(folder), f"--candidate={folder / 'tasks' / 'taught'}")
-    assert same.returncode == 4
-    assert "are the same model" in same.stderr
-
-
-def test_an_adapter_that_was_trained_on_what_judges_it_is_refused(folder, tmp_path):
-    adapter = save_adapter(tmp_path / "adapter", folder / "tasks" / "taught", scale=0.1)
-    digest = hashlib.sha256((folder / "pairs.jsonl").read_bytes()).hexdigest()
-    (adapter / "lethe.json").write_text(json.dumps({"data": digest}))
-    done = run_gate(tmp_path, *options(folder), f"--candidate={adapter}")
-    assert done.returncode == 4, done.stdout
-    assert "was trained on held-out pairs of pairs.jsonl too" in done.stderr
-
-
-def test_votes_on_ballots_that_are_not_there_are_refused(folder, asked, tmp_path):
-    (tmp_path / "votes").mkdir()
-    done = run_gate(tmp_path, *options(folder), f"--votes={tmp_path / 'votes'}")
-    assert done.returncode == 4
-    assert "run without --votes first" in done.stderr

@@ -76,7 +76,7 @@ def test_simulated_votes_say_so_in_every_report_and_others_do_not(tmp_path, simu
     rows = [
         line
         for line in (*lines, *page.splitlines(), *memo.splitlines())
-        if re.search("head-to-head +50|editors pref", line)
+        if re.search("head-to-head +50|ditors prefer it", line)
     ]
     assert rows
     assert all(("SIMULATED" in row) == simulated for row in rows), rows

@@ -137,7 +137,10 @@ def _worse(document: Document) -> str:
 
 
 def _table(document: Document) -> dict[str, Any]:
-    names = {"accuracy": "Prefers what editors chose", "head-to-head": f"{label(document)}editors prefer it"}
+    names = {
+        "accuracy": "Prefers what editors chose",
+        "head-to-head": "SIMULATED editors prefer it" if document["simulated"] else "Editors prefer it",
+    }
     plain, vote = document["accuracy"]["plain"], document["head_to_head"]
     win = vote["win_rate"]
     aim = f"more than {as_set(document['accuracy']['target'])}%"
