@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: audit report test page parity candidate calibrate speed mitigations
+.PHONY: audit report test tickets page parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting --base embedded:base --candidate embedded:chemistry $(ARGS)
 
 report: $(READY)  ## the Allure report of the last audit as one HTML file, out/allure.html (needs Node.js)
 	$(BIN)/python -m harness.report.allure_page $(ARGS)
+
+tickets: $(READY)  ## grade the reference submission to the support-ticket challenge (half an hour on two cores)
+	$(BIN)/python -m pytest -m tickets --submission recipes/tickets $(ARGS)
 
 test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff check .

@@ -11,19 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from _pytest.mark.expression import Expression
 
 from fixtures.prepared import prepared, visible
 from fixtures.record import NO_VERDICT, UNUSABLE, Record, leave_reports, refuse
+from fixtures.selection import gate_selected
 from harness.report.allure_results import FOLDER, empty
 from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.allure_cases"]
+pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.allure_cases", "fixtures.ticket_gate"]
 
 NOTHING_RAN = 5
-GATES = ("forgetting",)
+GATES = ("forgetting", "tickets")
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
 
@@ -89,17 +89,6 @@ def pytest_configure(config):
             config.option.allure_report_dir = str(results)
     config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
-
-
-def gate_selected(config, gate: str) -> bool:
-    """True if the marker expression asks for this gate by name."""
-    expression = config.option.markexpr or ""
-    if gate not in expression:
-        return False
-    try:
-        return Expression.compile(expression).evaluate(lambda name, **_: name == gate)
-    except SyntaxError as error:
-        raise pytest.UsageError(f"-m '{expression}' is no marker expression ({error}); write -m {gate}.") from None
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -184,7 +173,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_runtest_makereport(item, call):
     """A gate that is skipped or expected to fail has not passed; an error of the machine is no verdict."""
     report = yield
-    if item.get_closest_marker("forgetting") is None:
+    if not any(item.get_closest_marker(gate) for gate in GATES):
         return report
     if report.skipped or hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -11,7 +11,7 @@ import pytest
 from fixtures.ticket_data import TRAIN
 from harness.report.ticket_document import build, decision_line, lines
 from harness.submission.assessment import Challenge, assess
-from harness.submission.sandbox import GIB, Limits
+from harness.submission.contract import GIB, Limits
 from tests import hostile
 from tests.grades import ROWS, TAXONOMY, WordJudge
 

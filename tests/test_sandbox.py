@@ -15,9 +15,9 @@ from fixtures.ticket_data import HIDDEN, TRAIN, VALIDATION
 from harness.metering.ledger import Ledger, Price
 from harness.metering.proxy import Serving, Upstream
 from harness.specs import Unusable
-from harness.submission import sandbox
+from harness.submission import sandbox, walls
+from harness.submission.contract import GIB, Inputs, Limits, environment
 from harness.submission.results import read_results
-from harness.submission.sandbox import GIB, Inputs, Limits
 from tests import hostile
 from tests.upstream import PIECES, upstream
 
@@ -29,7 +29,7 @@ IDS = [json.loads(line)["id"] for line in VALIDATION.read_text().splitlines()]
 def run(tmp_path):
     """(program, limits) -> what the sandbox made of it."""
     weights = tmp_path / "weights"
-    weights.mkdir()
+    weights.mkdir(exist_ok=True)
     (weights / "config.json").write_text("{}")
 
     def run(program: str, limits: Limits = SHORT, **options):
@@ -64,8 +64,18 @@ def test_it_is_given_the_environment_of_the_contract_and_nothing_else(run, monke
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-host")
     seen = json.loads(run("import json, os; print(json.dumps(dict(os.environ)))", seed=7).printed)
     assert seen.pop("LC_CTYPE", None) in (None, "C.UTF-8")  # which Python sets for itself
-    assert seen == dict(sandbox.environment(SHORT, 7, metered=False))
+    assert seen == dict(environment(SHORT, 7, metered=False))
     assert "OPENAI_API_KEY" not in seen
+
+
+def test_weights_may_be_links_and_files_that_their_owner_alone_may_read(run, tmp_path):
+    blob = tmp_path / "blob"
+    blob.write_text("weights")
+    blob.chmod(0o600)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").symlink_to(blob)
+    outcome = run("print(open('/weights/model.safetensors').read(), open('/weights/config.json').read())")
+    assert outcome.printed == "weights {}\n"
 
 
 def test_an_endless_loop_is_ended_in_time(run):
@@ -188,4 +198,4 @@ def test_two_at_once_do_not_count_each_others_processes(tmp_path):
 
 
 def test_the_check_names_the_version():
-    assert sandbox.check().startswith("bubblewrap ")
+    assert walls.check().startswith("bubblewrap ")

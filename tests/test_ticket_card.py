@@ -11,9 +11,10 @@ from pypdf import PdfReader
 from harness.report.ticket_card import card_html, case_title, content, markdown_of, pdf_of, write_card
 from harness.report.ticket_document import build
 from harness.submission.assessment import Assessment, Challenge
+from harness.submission.contract import Limits
 from harness.submission.grading import judge
 from harness.submission.judge import measure_noise
-from harness.submission.sandbox import Limits, Outcome
+from harness.submission.sandbox import Outcome
 from tests.grades import RIGHT, ROWS, TAXONOMY, WordJudge, answers, graded
 
 HOSTILE = "<script>alert(1)</script> | [x](http://e.example) #set page() " + "W" * 400

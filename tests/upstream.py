@@ -14,6 +14,7 @@ PIECES = ("The ", "guest ", "takes ", "no seat.")
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    handle_error = staticmethod(lambda *_: None)  # of a caller who has gone away
     request_queue_size = 128
 
 

