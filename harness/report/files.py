@@ -7,7 +7,7 @@ from pathlib import Path
 
 FILES = (
     "verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg",
-    "summary.md", "allure.html",
+    "summary.md", "allure.html", "card.pdf", "calls.jsonl",
 )  # fmt: skip
 
 

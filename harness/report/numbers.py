@@ -70,6 +70,21 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def seconds(value: float) -> str:
+    """63.24 -> '63.2'; of wall clock."""
+    return f"{_tidy(value):.1f}"
+
+
+def dollars(value: float) -> str:
+    """0.0131 -> '$0.0131', 3 -> '$3.0000'; of calls, which cost parts of a cent."""
+    return f"${value:.4f}"
+
+
+def mebibytes(value: int) -> str:
+    """1_610_612_736 -> '1,536 MiB'."""
+    return f"{count(round(value / 2**20))} MiB"
+
+
 def interval(bound) -> str:
     """A change with its bounds: '−11.1 [−15.2, −7.0]'. `bound` has estimate, low and high."""
     return f"{signed(bound.estimate)} [{signed(bound.low)}, {signed(bound.high)}]"

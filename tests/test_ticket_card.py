@@ -1,0 +1,90 @@
+"""The score card: one page whatever a submission says, and nothing of it that acts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from pypdf import PdfReader
+
+from harness.report.ticket_card import card_html, case_title, content, markdown_of, pdf_of, write_card
+from harness.report.ticket_document import build
+from harness.submission.assessment import Assessment, Challenge
+from harness.submission.contract import Limits
+from harness.submission.grading import judge
+from harness.submission.judge import measure_noise
+from harness.submission.sandbox import Outcome
+from tests.grades import RIGHT, ROWS, TAXONOMY, WordJudge, answers, graded
+
+HOSTILE = "<script>alert(1)</script> | [x](http://e.example) #set page() " + "W" * 400
+
+
+def document(results=RIGHT, ledger=None, name="mine.zip", failure=None):
+    grade = graded(results)
+    outcomes = [Outcome(b"", None, 61.25, 3 << 30, ""), Outcome(b"", None, 60.0, 1 << 30, "")]
+    judged = WordJudge()
+    challenge = Challenge(TAXONOMY, ROWS, Path("hidden"), Path("train"), Path("weights"), Limits(threads=1))
+    noise = measure_noise(judged, ROWS, results)
+    found = Assessment(grade, judge(grade, 0.5), failure, outcomes, results, [], judged.name, noise, graded(answers()))
+    return build(found, challenge, {"name": name, "digest": "0" * 64}, ledger)
+
+
+def text_of(pdf: bytes) -> str:
+    return "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+
+
+def test_the_card_is_one_page_with_dimensions_cost_and_judge():
+    pdf = pdf_of(document())
+    said = text_of(pdf)
+    assert len(PdfReader(io.BytesIO(pdf)).pages) == 1
+    for words in (
+        "mine.zip",
+        "intent accuracy",
+        "40%",
+        "reproducibility",
+        "61.2, 60.0",
+        "3,072 MiB",
+        "words in common",
+    ):
+        assert words in said
+
+
+def test_the_same_document_gives_the_same_bytes(tmp_path):
+    made = document()
+    write_card(made, tmp_path)
+    assert (tmp_path / "card.pdf").read_bytes() == pdf_of(made)
+
+
+@pytest.mark.parametrize("render", [card_html, markdown_of])
+def test_what_a_submission_says_is_text(render):
+    said = render(document(answers(), failure=f"it ended with status 1: {HOSTILE}"))
+    assert "<script>" not in said
+    assert "alert(1)" in said.replace("\\", "")  # it is shown
+
+
+def test_a_card_of_long_and_odd_texts_is_one_page():
+    said = f"it ended with status 1: {HOSTILE}"
+    pdf = pdf_of(document(answers(**dict.fromkeys("abcd", (HOSTILE, HOSTILE))), name=HOSTILE, failure=said))
+    assert len(PdfReader(io.BytesIO(pdf)).pages) == 1
+    assert "<script>" in text_of(pdf)
+
+
+def test_worst_rows_and_confusions_are_shown_worst_first():
+    results = answers(
+        a=("product.bug", "x"), b=("data.export", "It takes 24 hours"), c=("?", "x"), d=("product.bug", "x")
+    )
+    tables = content(document(results))["tables"]
+    assert [row[0] for row in tables["Worst rows"][1]] == ["a", "c", "d"]
+    assert ("billing.seats", "product.bug", "1") in tables["Intents that were confused"][1]
+
+
+def test_calls_to_a_model_are_shown_as_the_host_counted_them():
+    ledger = {"calls": {"200": 3, "402": 1}, "cost": 0.0123, "budget": 3.0}
+    assert ("calls to a model", "4, $0.0123 of $3.0000") in content(document(ledger=ledger))["tables"]["Cost"][1]
+
+
+def test_titles_name_the_decision_and_each_score():
+    made = document()
+    assert case_title(made, None) == f"{made['decision']}: mine.zip"
+    assert case_title(made, made["dimensions"][3]) == "training efficiency: 100.0 [100.0 to 100.0]"

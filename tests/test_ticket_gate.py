@@ -1,0 +1,106 @@
+"""`pytest -m tickets` as its users run it: options, statuses and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.ticket_data import HIDDEN, TAXONOMY
+from harness.submission.tickets import read_hidden, read_taxonomy
+from tests import hostile
+from tests.conftest import save_tiny
+from tests.tiny_audit import ROOT, environment
+from tests.upstream import upstream
+
+
+def run(folder: Path, submission: Path | None, *more: str, **variables: str) -> subprocess.CompletedProcess:
+    given = [sys.executable, "-m", "pytest", "-m", "tickets", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
+    given += [f"--submission={submission}"] if submission else []
+    env = {key: value for key, value in environment().items() if not key.startswith("OPENAI_")} | variables
+    return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Variables that name a judge who finds every reply like the ideal one."""
+    with upstream() as server:
+        server.answer = lambda asked: '{"score": 10}'
+        yield {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "k"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny", positions=4096)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, judged, weights):
+    """A submission that knows the answers, graded."""
+    folder = tmp_path_factory.mktemp("shipped")
+    rows = {row.id: (row.intent, row.ideal_reply) for row in read_hidden(HIDDEN, read_taxonomy(TAXONOMY))}
+    program = hostile.SOUND + (
+        f"answers = {rows!r}\n"
+        "write([dict(r, predicted_intent=answers[r['id']][0], prediction=answers[r['id']][1]) for r in predictions])\n"
+    )
+    done = run(folder, hostile.folder(folder / "mine", program), f"--weights={weights}", **judged)
+    return folder / "out", done
+
+
+def test_a_submission_that_answers_everything_ships(shipped):
+    out, done = shipped
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout
+    assert "SHIP (exit 0): a total of 100.0, shown to be more than" in done.stdout
+    document = json.loads((out / "verdict.json").read_text())
+    assert (document["decision"], document["accuracy"], document["judge"]["name"]) == (
+        "SHIP", 100.0, "model: paid at 127.0.0.1",
+    )  # fmt: skip
+    assert document["base_accuracy"] < 50  # a tiny model that knows nothing
+
+
+def test_what_it_leaves_is_a_card_a_summary_and_a_case_for_each_dimension(shipped):
+    out, _ = shipped
+    assert {"verdict.json", "card.pdf", "summary.md", "allure-results"} <= {path.name for path in out.iterdir()}
+    cases = [json.loads(path.read_text()) for path in (out / "allure-results").glob("*-result.json")]
+    names = sorted(case["name"] for case in cases)
+    assert names[0].startswith("SHIP: mine")
+    assert len(names) == 6
+    total = next(case for case in cases if case["name"].startswith("SHIP"))
+    assert {attached["name"] for attached in total["attachments"]} == {"verdict.json", "Score card"}
+
+
+def test_one_that_is_not_reproducible_is_blocked_and_says_so(tmp_path, judged, weights):
+    folder = hostile.folder(tmp_path / "mine", hostile.RANDOM)
+    done = run(tmp_path, folder, f"--weights={weights}", "--no-base", **judged)
+    assert done.returncode == 1, done.stdout
+    assert "BLOCKED (exit 1): two runs with one seed answered 50 rows otherwise" in done.stdout
+    assert "MISSED: reproducibility: nothing was earned" in done.stdout
+
+
+def test_a_total_that_was_not_judged_is_no_pass(tmp_path, judged, weights):
+    folder = hostile.folder(tmp_path / "mine", hostile.SOUND + "write()")
+    done = run(tmp_path, folder, f"--weights={weights}", "--no-base", "-k", "training", **judged)
+    assert done.returncode == 10, done.stdout
+    assert "NO DECISION (exit 10): the total was not judged" in done.stdout
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "no submission to grade; name one with --submission ZIP|DIR"),
+        (("--submission=nothing.zip",), "submission 'nothing.zip' does not exist"),
+        (("--submission=.", "--weights=/nowhere"), "--weights '/nowhere' holds no config.json"),
+        (("--submission=.", "--weights={w}", "--threshold=200"), "--threshold 200 is no total"),
+        (("--submission=.", "--weights={w}", "--upstream=http://h/v1"), "--upstream needs --prices FILE"),
+        (("--submission=.", "--weights={w}", "-n", "2"), "leave -n out"),
+    ],
+)
+def test_options_that_cannot_be_used_end_before_anything_runs(tmp_path, weights, options, said):
+    done = run(tmp_path, None, *(option.replace("{w}", str(weights)) for option in options))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
