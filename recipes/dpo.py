@@ -120,16 +120,10 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     from transformers import AutoModelForCausalLM, ProgressCallback
     from trl import DPOTrainer
 
+    datasets.disable_progress_bars()  # of the tokenizer; those of the reference and of the training are trl's own
     cuda = torch.cuda.is_available()
     tokenizer = load_tokenizer(base)
-    fitting, longest = [], settings.max_length
-    for pair in pairs:
-        turns = _turns(pair, tokenizer)
-        if all(
-            length_of({**turns, "completion": turns[side]}, tokenizer) <= longest for side in ("chosen", "rejected")
-        ):
-            fitting.append(pair)
-    too_long = _say_what_is_left_out(pairs, fitting, longest)
+    fitting = _fitting(pairs, tokenizer, settings.max_length)
     seen = draw(fitting, settings)
     model = AutoModelForCausalLM.from_pretrained(
         base.path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
@@ -150,7 +144,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
         raise RuntimeError(f"trl left out {len(seen) - len(trainer.train_dataset)} pairs that fit into its length")
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_bar())
-    return trainer, {"pairs": len(seen), "too_long": too_long}
+    return trainer, {"pairs": len(seen), "too_long": len(pairs) - len(fitting)}
 
 
 def _arguments(work: Path, settings: Settings, cuda: bool):
@@ -204,16 +198,22 @@ def _turns(pair: Pair, tokenizer) -> dict[str, Any]:
     return {"prompt": pair.prompt + "\n", **sides}
 
 
-def _say_what_is_left_out(pairs: Sequence[Pair], fitting: Sequence[Pair], longest: int) -> int:
-    too_long = len(pairs) - len(fitting)
+def _fitting(pairs: Sequence[Pair], tokenizer, longest: int) -> list[Pair]:
+    """The pairs whose prompt fits with either answer into `longest` tokens; how many do not goes to stderr."""
+    fitting = []
+    for pair in pairs:
+        turns = _turns(pair, tokenizer)
+        sides = [{**turns, "completion": turns[side]} for side in ("chosen", "rejected")]
+        if all(length_of(side, tokenizer) <= longest for side in sides):
+            fitting.append(pair)
     if not fitting:
         raise Unusable(f"--max-length {longest} leaves no pair to be trained on; write a larger one.")
-    if too_long:
+    if too_long := len(pairs) - len(fitting):
         print(
             f"{too_long} of {len(pairs)} pairs are longer than --max-length {longest} and are left out.",
             file=sys.stderr,
         )
-    return too_long
+    return fitting
 
 
 def _last_checkpoint(work: Path) -> str | None:
