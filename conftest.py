@@ -98,9 +98,10 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """A run of gates alone imports no other test."""
-    if (config.option.markexpr or "").strip() in GATES and collection_path.suffix == ".py":
-        return None if "gates" in collection_path.parts else True
+    """A run of one gate alone imports no other test."""
+    gate = (config.option.markexpr or "").strip()
+    if gate in GATES and collection_path.suffix == ".py":
+        return None if collection_path.parts[-2:] == ("gates", f"test_{gate}.py") else True
     return None
 
 

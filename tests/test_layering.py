@@ -29,7 +29,7 @@ WITHOUT_TORCH = [
     *files_of("harness/samples"),
     *(path for path in files_of("harness/ballot") if path.name != "answers.py"),
     *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
-    *(ROOT / "harness" / name for name in ("pairs.py", "held_out.py", "shortcuts.py")),
+    *(ROOT / "harness" / name for name in ("chosen_likelihood.py", "pairs.py", "held_out.py", "shortcuts.py")),
     *(ROOT / "harness" / name for name in ("margins.py", "preference_accuracy.py", "target.py")),
 ]
 
