@@ -22,7 +22,7 @@ tickets: $(READY)  ## grade the reference submission to the support-ticket chall
 test: $(READY)  ## lint, format and the project's own tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 page: $(READY)  ## open that report and a ballot in a browser and check them (needs Node.js and Chromium)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m page $(ARGS)

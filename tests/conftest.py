@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,24 @@ def tiny_base(tmp_path_factory) -> Path:
 def tiny_adapter(tmp_path_factory, tiny_base) -> Path:
     """An adapter that spoils its base."""
     return save_adapter(tmp_path_factory.mktemp("models") / "spoiled", tiny_base, scale=0.5)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory) -> Path:
+    """A base that knows the answers of the tiny benchmarks; taught once, by the first of xdist's workers to need it."""
+    from harness.assets import publish
+    from tests.tiny_audit import teach, write_tasks
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    made = publish(root / "lessons", lambda made: teach(save_tiny(made / "untaught"), write_tasks(made / "tasks")))
+    return made / "tasks" / "taught"
+
+
+@pytest.fixture(scope="session")
+def spoiled(taught, tmp_path_factory) -> Path:
+    """An adapter that makes it forget them."""
+    return save_adapter(tmp_path_factory.mktemp("spoiled") / "adapter", taught, scale=0.5)
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ import pytest
 from harness.report import allure, allure_results, escape, flips, item_plot
 from harness.report.terminal import decision_line
 from tests import verdicts
-from tests.conftest import save_adapter, save_tiny
 from tests.recorded import recorded
-from tests.tiny_audit import run, teach, verdict_of, write_tasks
+from tests.tiny_audit import run, verdict_of
 from tests.verdicts import HOSTILE
 
 FOREST = "<svg xmlns='http://www.w3.org/2000/svg'/>"
@@ -205,21 +204,13 @@ def test_environment_executor_and_categories_are_told(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> tuple[Path, Path]:
-    """A base that knows the tiny benchmarks, and an adapter that makes it forget them."""
-    folder = tmp_path_factory.mktemp("models")
-    taught = teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
-    return taught, save_adapter(folder / "adapter", taught, scale=0.5)
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory, models):
+def audited(tmp_path_factory, taught, spoiled):
     """A run that is blocked, as on GitHub: its folder, what it printed."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GITHUB_ACTIONS", "true")
         patch.setenv("GITHUB_STEP_SUMMARY", str(folder / "step.md"))
-        done = run(folder, *models, more=(f"--junitxml={folder / 'junit.xml'}",))
+        done = run(folder, taught, spoiled, more=(f"--junitxml={folder / 'junit.xml'}",))
     assert done.returncode == 1, done.stdout
     return folder, done
 
@@ -271,11 +262,11 @@ def test_each_benchmark_has_its_interval_its_reason_and_its_items(audited):
             assert files[f"{word} items ({count})"].suffix == ".html"
 
 
-def test_a_case_is_the_same_one_in_other_runs_with_workers_and_other_seeds(tmp_path, audited, models):
+def test_a_case_is_the_same_one_in_other_runs_with_workers_and_other_seeds(tmp_path, audited, taught, spoiled):
     """Though it says something else: history needs one identity. Environment and executor come once."""
     folder, _ = audited
     more = ("-n", "2", "--seeds", "0,1,3,4", f"--out={tmp_path / 'out'}")
-    done = run(folder, *models, more=more)
+    done = run(folder, taught, spoiled, more=more)
     assert done.returncode in (1, 10), done.stdout
     before, after = ({r["historyId"] for r in results(at / "out" / "allure-results")} for at in (folder, tmp_path))
     assert before < after
@@ -305,13 +296,12 @@ def test_junit_carries_the_decision_and_the_intervals_and_nothing_of_ours(audite
     assert "lethe_" not in (folder / "junit.xml").read_text()
 
 
-def test_a_run_that_broke_says_so_in_every_report(tmp_path, audited, models, monkeypatch):
+def test_a_run_that_broke_says_so_in_every_report(tmp_path, audited, taught, monkeypatch):
     """Where a verdict was reached and then something failed, no report may still say SHIP."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     folder, _ = audited
-    base = models[0]
     junit = tmp_path / "junit.xml"
-    done = run(folder, base, base, sabotage="fail", more=(f"--out={tmp_path / 'out'}", f"--junitxml={junit}"))
+    done = run(folder, taught, taught, sabotage="fail", more=(f"--out={tmp_path / 'out'}", f"--junitxml={junit}"))
     assert done.returncode == 3, done.stdout
     first = results(tmp_path / "out" / "allure-results")[0]
     assert (first["fullName"], first["status"], first["name"]) == (DECISION, "broken", "NO DECISION")

@@ -11,7 +11,7 @@ from harness import canary
 from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
 from tests.conftest import save_tiny
-from tests.tiny_audit import run, teach, verdict_of, write_basket, write_tasks
+from tests.tiny_audit import run, verdict_of, write_basket
 
 UNHEARD_OF = 'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "ÿÿÿÿ"\nmargin = 10.0\nchat = true'
 
@@ -28,8 +28,7 @@ def prepared(folder: Path, base: Path, dtype: str = "float32", **changes: str) -
     return prepare(basket, options)
 
 
-def test_damage_shows_where_the_base_knows_something(tmp_path, untaught):
-    taught = teach(untaught, write_tasks(tmp_path / "lessons"))
+def test_damage_shows_where_the_base_knows_something(tmp_path, taught):
     known = prepared(tmp_path, taught).canary("damaged")
     assert (known["benchmark"], known["verdict"]) == ("letters", "REGRESSED")  # the shortest prompts
     elsewhere = prepared(tmp_path, taught, letters=UNHEARD_OF).canary("damaged")

@@ -19,7 +19,7 @@ from recipes.sft import Settings
 from tests.tiny_audit import write_basket
 
 ASKED = "What is it that nobody has ever asked here before?"
-OTHER = 'task = "tiny_write"\nrole = "domain"\nchat = true'
+OTHER = 'task = "tiny_write"\nmetric = "exact_match"\nrole = "domain"\nchat = true'
 
 
 @dataclass

@@ -19,8 +19,7 @@ from harness.compare import compare
 from harness.report.forgotten import ANSWER, forgotten
 from harness.specs import Basket, Benchmark
 from harness.store import Cell, Score
-from tests.conftest import save_adapter, save_tiny
-from tests.tiny_audit import ROOT, environment, run, teach, verdict_of, write_basket, write_tasks
+from tests.tiny_audit import ROOT, environment, run, verdict_of, write_basket, write_tasks
 
 GOOD = {
     ("bullet_list",): "* one\n* two\n* three\n* four\n* five",
@@ -174,11 +173,9 @@ def test_documents_name_their_kinds(doc, kinds):
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory):
+def audited(tmp_path_factory, taught, spoiled):
     """(folder, base, candidate) of a run of the gate that blocks."""
     folder = tmp_path_factory.mktemp("audited")
-    taught = teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
-    spoiled = save_adapter(folder / "adapter", taught, scale=0.5)
     done = run(folder, taught, spoiled, basket=write_basket(folder), more=("--margin", "letters=7", "--seeds", "0,3"))
     assert done.returncode == 1, done.stdout
     return folder, taught, spoiled

@@ -14,27 +14,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import save_adapter, save_tiny
-from tests.tiny_audit import ROOT, command, environment, run, teach, verdict_of, write_basket, write_tasks
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory) -> Path:
-    """A base that knows the answers of the tiny benchmarks."""
-    folder = tmp_path_factory.mktemp("taught")
-    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
-
-
-@pytest.fixture(scope="module")
-def spoiled(taught, tmp_path_factory) -> Path:
-    """An adapter that makes it forget them."""
-    return save_adapter(tmp_path_factory.mktemp("spoiled") / "adapter", taught, scale=0.5)
+from tests.tiny_audit import ROOT, command, environment, run, verdict_of, write_basket
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, taught) -> Path:
     """The folder of an audit of a model against itself."""
     folder = tmp_path_factory.mktemp("shipped")
-    done = run(folder, taught, taught)
+    done = run(folder, taught, taught, fresh=True)
     assert done.returncode == 0, done.stdout
     assert "SHIP (exit 0): all 2 benchmarks lost less than their margins" in done.stdout
     return folder

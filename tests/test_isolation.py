@@ -22,6 +22,7 @@ from harness.checkpoints import check, weights_digest
 from harness.router import Router, load_isolation
 from harness.specs import Unusable, parse_model
 from mitigations.isolation import Misrouted, isolate
+from tests import forked
 from tests.conftest import save_tiny
 from tests.test_router import DOING, STARS, THINGS
 
@@ -158,11 +159,14 @@ def test_prompts_that_were_trained_on_certify_nothing(models, tmp_path):
 # ---- serve.py, as a user runs it -------------------------------------------------------------------------------------
 
 
-def serve(path: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+def serve(path: Path, *arguments: str, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess:
+    """fresh: in an interpreter that knows nothing of ours."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, str(path / "serve.py"), *arguments]
+    command = [str(path / "serve.py"), *arguments]
     env = {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, timeout=300)
+    if not fresh:
+        return forked.run(command, env, cwd)
+    done = subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, timeout=300)
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()  # as text, \r would come back as \n
     return done
 
@@ -183,7 +187,7 @@ def answer(base: Path, adapter: Path | None, prompt: str) -> str:
 @pytest.mark.parametrize("of_the_domain", [True, False])
 def test_the_program_answers_each_prompt_by_the_right_side(isolation, tiny_base, tiny_adapter, tmp_path, of_the_domain):
     prompt = DOMAIN[0] if of_the_domain else GENERAL[0]
-    done = serve(isolation.path, prompt, cwd=tmp_path)
+    done = serve(isolation.path, prompt, cwd=tmp_path, fresh=of_the_domain)
     assert done.returncode == 0, done.stderr
     assert ("by the adapter" if of_the_domain else "by the base") in done.stderr
     sides = [answer(tiny_base, None, prompt), answer(tiny_base, tiny_adapter, prompt)]

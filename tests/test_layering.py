@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,11 +45,16 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
+@functools.cache
+def imports(path: Path, everywhere: bool = True) -> tuple[str, ...]:
     """Dotted names that a file imports: anywhere in it, or only when it is itself imported.
 
     `from a import b` gives a and a.b, as b may be a module.
     """
+    return tuple(_imports(path, everywhere))
+
+
+def _imports(path: Path, everywhere: bool) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if everywhere else _run_on_import(tree):
         if isinstance(node, ast.Import):

@@ -16,9 +16,8 @@ from harness.report.memo import write_memo
 from harness.report.model_card import write_model_card
 from harness.report.terminal import decision_line
 from harness.specs import Policy
-from tests.conftest import save_adapter, save_tiny
 from tests.recorded import recorded, scores_of, verdict_in, write
-from tests.tiny_audit import ROOT, environment, run, teach, write_basket, write_tasks
+from tests.tiny_audit import ROOT, environment, run, write_basket
 
 BASE = {"arith": scores_of(0.6), "recall": scores_of(0.5, key=1), "domain": scores_of(0.2, key=2)}
 TUNED = {"arith": scores_of(0.5), "recall": scores_of(0.5, key=1), "domain": scores_of(0.7, key=2)}
@@ -68,11 +67,9 @@ def test_an_audit_that_stopped_early_keeps_what_it_planned(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory):
+def audited(tmp_path_factory, taught, spoiled):
     """A real audit on tiny models: sampled, few-shot, answers under one seed alone, a domain set, two candidates."""
     folder = tmp_path_factory.mktemp("audited")
-    taught = teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks"))
-    spoiled = save_adapter(folder / "spoiled", taught, scale=0.5)
     gold = 'metric = "gold_prob_per_byte"\ngold = "{{ gold }}"\n'
     letters = f'task = "tiny_write"\n{gold}margin = 7.0\nchat = true\nanswers = "first"\ntemperature = 0.7'
     basket = write_basket(folder, letters=letters, other=f'task = "tiny_write"\n{gold}role = "domain"')

@@ -14,10 +14,10 @@ import pytest
 from harness.judging import Options
 from harness.samples.audit import prepare_samples
 from harness.specs import Unusable
-from tests.conftest import save_adapter, save_tiny
+from tests.conftest import save_adapter
 from tests.logged_samples import change_rows, change_run, log_samples, rehash, results_of, samples_of
 from tests.recorded import without_time
-from tests.tiny_audit import ROOT, WORDS, environment, run, teach, verdict_of, write_basket, write_tasks
+from tests.tiny_audit import ROOT, WORDS, environment, run, verdict_of, write_basket, write_tasks
 
 CHOICES = 'task = "tiny_choice"\nfewshot = 4\nmetric = "choice_prob"\nmargin = 2.0'
 LETTERS = 'task = "tiny_write"\nmetric = "exact_match"\nmargin = 10.0\nchat = true'
@@ -25,19 +25,18 @@ GROUP = "group: tiny_group\ntask: [tiny_choice, tiny_twin]\n"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> dict[str, Path]:
+def made(tmp_path_factory, taught) -> dict[str, Path]:
     """What lm-eval writes for a base and an adapter that spoils it: a group of two tasks, and one asked as a chat."""
     root = tmp_path_factory.mktemp("made")
     tasks = write_tasks(root / "tasks")
     twin = (tasks / "tiny_choice.yaml").read_text().replace("task: tiny_choice", "task: tiny_twin")
     (tasks / "tiny_twin.yaml").write_text(twin)
     (tasks / "tiny_group.yaml").write_text(GROUP)
-    base = teach(save_tiny(root / "untaught"), tasks)
-    spoiled = save_adapter(root / "spoiled", base, scale=1.0)
-    found = {"taught": base, "spoiled": spoiled}
+    spoiled = save_adapter(root / "spoiled", taught, scale=1.0)
+    found = {"taught": taught, "spoiled": spoiled}
     for name, peft in (("base", None), ("candidate", spoiled)):
-        log_samples(base, ["tiny_group"], tasks, root / name, peft, num_fewshot=4)
-        log_samples(base, ["tiny_write"], tasks, root / name, peft, apply_chat_template=True)
+        log_samples(taught, ["tiny_group"], tasks, root / name, peft, num_fewshot=4)
+        log_samples(taught, ["tiny_write"], tasks, root / name, peft, apply_chat_template=True)
         found[name] = root / name
     return found
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = 8
 WORDS = [
@@ -83,20 +85,27 @@ def write_tasks(folder: Path, items: int = 40) -> Path:
 
 
 def teach(model_path: Path, folder: Path, steps: int = 80) -> Path:
-    """A copy of a tiny model that has learned the answers of both tasks, so that it has something to forget."""
+    """A copy of a tiny model that has learned the answers of both tasks, so that it has something to forget.
+
+    Each step learns a quarter of each; the two are apart, as the shots make one's rows ten times as long.
+    """
     docs, shots = (
         [json.loads(row) for row in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("docs", "shots")
     )
     block = "".join(f"Q: {d['question']}\nA: {d['choices'][d['answer']]}\n\n" for d in shots[:4])
-    texts = [f"{block}Q: {d['question']}\nA: {d['choices'][d['answer']]}" for d in docs]
-    texts += [f"<|user|>{d['question']}</s><|assistant|>{d['gold']}" for d in docs]
+    chosen = [f"{block}Q: {d['question']}\nA: {d['choices'][d['answer']]}" for d in docs]
+    written = [f"<|user|>{d['question']}</s><|assistant|>{d['gold']}" for d in docs]
     tokenizer = AutoTokenizer.from_pretrained(model_path)
-    rows = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
-    labels = rows.input_ids.masked_fill(rows.attention_mask == 0, -100)
+    quarters = [
+        [tokenizer(texts[n::4], return_tensors="pt", padding=True, padding_side="right") for texts in (chosen, written)]
+        for n in range(4)
+    ]
     model = AutoModelForCausalLM.from_pretrained(model_path).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
-    for _ in range(steps):
-        model(**rows, labels=labels).loss.backward()
+    for step in range(steps):
+        for rows in quarters[step % 4]:
+            labels = rows.input_ids.masked_fill(rows.attention_mask == 0, -100)
+            model(**rows, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     taught = folder / "taught"
@@ -132,11 +141,18 @@ def command(
     return [*given, "--device=cpu", *more]
 
 
-def run(folder: Path, base, *candidates, sabotage: str = "", **options) -> subprocess.CompletedProcess:
-    """Runs the gate to its end in a process of its own; `sabotage` as in tests/sabotage.py."""
+def run(
+    folder: Path, base, *candidates, sabotage: str = "", fresh: bool = False, **options
+) -> subprocess.CompletedProcess:
+    """Runs the gate to its end in a process of its own; `sabotage` as in tests/sabotage.py.
+
+    fresh: in an interpreter of its own, as users start it, which imports everything itself.
+    """
     given = command(folder, base, *candidates, **options)
     given[5:5] = ["-p", "tests.sabotage"] if sabotage else []
     env = {**environment(), "LETHE_SABOTAGE": sabotage}
+    if not fresh:
+        return forked.run(given[1:], env)
     return subprocess.run(given, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
 
