@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from fixtures.ticket_data import PUBLIC, TAXONOMY, TRAIN
+from fixtures.ticket_data import PARAPHRASES, PUBLIC, TAXONOMY, TRAIN
 from harness.submission import sandbox
 from harness.submission.archive import unpack
 from harness.submission.contract import GIB, Inputs, Limits
@@ -26,7 +26,8 @@ def inputs(tmp_path_factory) -> Inputs:
     folder = tmp_path_factory.mktemp("inputs")
     rows = [{"id": f"t{n}", "ticket": text} for n, text in enumerate(("Seats?", "Export to CSV, please.", "é" * 300))]
     (folder / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Inputs(TRAIN, folder / "val.jsonl", save_tiny(folder / "weights"))
+    (folder / "train.jsonl").write_text("".join(TRAIN.read_text().splitlines(keepends=True)[:3]))
+    return Inputs(folder / "train.jsonl", folder / "val.jsonl", save_tiny(folder / "weights"))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,10 @@ def results(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
     with zipfile.ZipFile(folder / "reference.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in PUBLIC.iterdir():
-            if path.is_file():
-                archive.write(path, f"reference/{path.name}")
+            if path.is_file():  # with fewer paraphrases, as a tiny model reads letters
+                lines = path.read_text().splitlines(keepends=True)
+                kept = lines[:4] if path == PARAPHRASES else lines
+                archive.writestr(f"reference/{path.name}", "".join(kept))
     root = unpack(folder / "reference.zip", folder / "unpacked")
     outcomes = [sandbox.run(root, inputs, LIMITS, more=("--epochs", "1")) for _ in range(2)]
     assert [outcome.failure for outcome in outcomes] == [None, None]
@@ -48,7 +51,7 @@ def test_every_row_is_answered_with_an_intent_of_the_taxonomy(results):
     assert (results[0].faults, list(results[0].notes)) == ({}, [])
     assert {made.intent for made in results[0].predictions.values()} <= known
     assert all(made.tokens > 0 for made in results[0].predictions.values())
-    assert results[0].training["steps"] > 10
+    assert results[0].training["steps"] > 1
     assert results[0].training["val_loss"] > 0
 
 

@@ -29,7 +29,7 @@ IDS = [json.loads(line)["id"] for line in VALIDATION.read_text().splitlines()]
 def run(tmp_path):
     """(program, limits) -> what the sandbox made of it."""
     weights = tmp_path / "weights"
-    weights.mkdir(exist_ok=True)
+    weights.mkdir()
     (weights / "config.json").write_text("{}")
 
     def run(program: str, limits: Limits = SHORT, **options):
@@ -72,7 +72,6 @@ def test_weights_may_be_links_and_files_that_their_owner_alone_may_read(run, tmp
     blob = tmp_path / "blob"
     blob.write_text("weights")
     blob.chmod(0o600)
-    (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.safetensors").symlink_to(blob)
     outcome = run("print(open('/weights/model.safetensors').read(), open('/weights/config.json').read())")
     assert outcome.printed == "weights {}\n"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fixtures.ticket_data import HIDDEN, TAXONOMY
+from fixtures.ticket_gate import challenge_of
+from harness.specs import Unusable
 from harness.submission.tickets import read_hidden, read_taxonomy
 from tests import hostile
 from tests.conftest import save_tiny
@@ -89,18 +93,25 @@ def test_a_total_that_was_not_judged_is_no_pass(tmp_path, judged, weights):
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
+def test_nothing_to_grade_ends_before_anything_runs(tmp_path):
+    done = run(tmp_path, None)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "no submission to grade; name one with --submission ZIP|DIR" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "no submission to grade; name one with --submission ZIP|DIR"),
-        (("--submission=nothing.zip",), "submission 'nothing.zip' does not exist"),
-        (("--submission=.", "--weights=/nowhere"), "--weights '/nowhere' holds no config.json"),
-        (("--submission=.", "--weights={w}", "--threshold=200"), "--threshold 200 is no total"),
-        (("--submission=.", "--weights={w}", "--upstream=http://h/v1"), "--upstream needs --prices FILE"),
-        (("--submission=.", "--weights={w}", "-n", "2"), "leave -n out"),
+        ({"submission": Path("nothing.zip")}, "submission 'nothing.zip' does not exist"),
+        ({"weights": "/nowhere"}, "--weights '/nowhere' holds no config.json"),
+        ({"threshold": "200"}, "--threshold 200 is no total"),
+        ({"threshold": "half"}, "--threshold half is no total"),
+        ({"upstream": "http://h/v1"}, "--upstream needs --prices FILE"),
+        ({"numprocesses": 2}, "leave -n out"),
     ],
 )
-def test_options_that_cannot_be_used_end_before_anything_runs(tmp_path, weights, options, said):
-    done = run(tmp_path, None, *(option.replace("{w}", str(weights)) for option in options))
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert said in done.stdout + done.stderr
+def test_options_that_cannot_be_used_are_told(tmp_path, options, said):
+    (tmp_path / "config.json").write_text("{}")
+    usual = {"submission": tmp_path, "weights": str(tmp_path), "threshold": "50", "upstream": None, "prices": None}
+    with pytest.raises(Unusable, match=re.escape(said)):
+        challenge_of(SimpleNamespace(option=SimpleNamespace(**(usual | options))))

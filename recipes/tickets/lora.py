@@ -64,7 +64,9 @@ def train(
     rows = sorted((_encoded(tokenizer, pair) for pair in pairs), key=lambda row: len(row[0]))
     batches = [rows[n : n + batch] for n in range(0, len(rows), batch)]
     steps = epochs * len(batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 10) * (1 - step / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 10) * (1 - step / max(steps, 1))
+    )
     losses = []
     model.train()
     for _ in range(epochs):
