@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("module_cache")  # what the base answers fo
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
-    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80), steps=240)
+    return teach(save_tiny(folder / "untaught"), write_tasks(folder / "tasks", items=80), steps=480)
 
 
 @pytest.fixture(scope="module")
