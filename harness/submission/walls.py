@@ -69,11 +69,11 @@ def walls(seen: Iterable[Path], brought: Iterable[tuple[Path, str]], limits: Lim
     for path in SYSTEM:
         if os.path.islink(path):
             made += ["--symlink", os.readlink(path), path]
-    for path in seen:
-        made += [*_ways(path), "--ro-bind", str(path), str(path)]
     made += ["--proc", "/proc", "--dev", "/dev", *graphics(), "--perms", "0755", "--dir", WEIGHTS]
     for place, mode, size in (("/dev/shm", "1777", limits.scratch), (SCRATCH, "1777", limits.scratch), (LOGS, *LOG)):
         made += ["--size", str(size), "--perms", mode, "--tmpfs", place]
+    for path in seen:  # over the scratch space, as this Python may lie in /tmp itself
+        made += [*_ways(path), "--ro-bind", str(path), str(path)]
     for source, place in brought:
         made += [*_ways(Path(place)), "--ro-bind", str(source), place]
     if proxy is not None:
