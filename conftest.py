@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.prepared import prepared, visible
-from fixtures.record import NO_VERDICT, UNUSABLE, Record, leave_reports, refuse
+from fixtures.record import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
 from fixtures.selection import gate_selected
-from harness.report.allure_results import FOLDER, empty
 from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable
@@ -88,11 +87,7 @@ def pytest_configure(config):
         raise pytest.UsageError(str(error)) from None
     audit = config.stash[AUDIT]
     if not config.option.collectonly:
-        results = audit.options.out.absolute() / FOLDER
-        if not _is_worker(config):  # one that replaces a dead worker must not empty what the others have written
-            empty(results)
-        if getattr(config.option, "allure_report_dir", "") is None:
-            config.option.allure_report_dir = str(results)
+        collect_results(config, audit.options.out, first=not _is_worker(config))
     config.stash[RECORD] = Record(len(audit.basket.skills) * len(audit.subjects), worker=_is_worker(config))
     config.pluginmanager.register(config.stash[RECORD], "lethe-record")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.fingerprint import digest_of
-from harness.jsonl import is_text, records
+from harness.jsonl import is_text, records, write
 from harness.specs import Unusable
 
 FORM = '{"prompt", "chosen", "rejected"}'
@@ -100,7 +100,7 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
     """Pairs -> JSONL that `read_pairs` reads back; labels that a pair lacks are left out."""
     keys = ("id", *TEXTS, *LABELS[1:])
     rows = ({key: value for key in keys if (value := getattr(pair, key)) is not None} for pair in pairs)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write(path, rows)
 
 
 def look_through(pairs: Sequence[Pair]) -> Findings:

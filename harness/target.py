@@ -19,6 +19,11 @@ WIDER = 1.5  # times the interval of one run, beyond which it is the runs that l
 MOST = 100  # times as many items as there are, beyond which a number is no advice
 
 
+def verdict_on(low: float, high: float, target: float) -> str:
+    """PASS, MISSED or INCONCLUSIVE from the two one-sided bounds."""
+    return PASS if low > target else MISSED if high < target else INCONCLUSIVE
+
+
 @dataclass(frozen=True)
 class Judged:
     """A share with its one-sided bounds, all in [0, 1]. runs: trainings of the recipe that answered the same items."""
@@ -38,12 +43,7 @@ def judge(name: str, right: ArrayLike, target: float, alpha: float = 0.05, of: s
     """right: [items, runs], 1, 0, or 0.5 for a tie; target in (0, 1); of: what the items are called."""
     right = np.asarray(right, float)
     found = share_interval(right, alpha)
-    if found.low > target:
-        verdict = PASS
-    elif found.high < target:
-        verdict = MISSED
-    else:
-        verdict = INCONCLUSIVE
+    verdict = verdict_on(found.low, found.high, target)
     items, runs = right.shape
     reason = _reason(verdict, found, target, items, runs, alpha, of)
     return Judged(name, items, runs, found.estimate, found.low, found.high, target, verdict, reason)

@@ -23,6 +23,7 @@ from harness.checkpoints import CheckedModel
 from harness.evaluate import ENGINE_VERSION
 from harness.faults import FAULTS, faults
 from harness.fingerprint import digest_of
+from harness.jsonl import write
 from harness.models import LoadedModels
 from harness.specs import Unusable
 
@@ -105,7 +106,7 @@ def _make(base: CheckedModel, prompts: Sequence[str], models: LoadedModels, max_
             f"no answer of '{base.spec.text}' to the {len(prompts)} prompts can be rehearsed ({listed}); replay general"
             ' rows of your own, a JSONL file of {"prompt", "response"}.'
         )
-    (folder / ROWS).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write(folder / ROWS, rows)
     (folder / COUNTS).write_text(json.dumps({"kept": len(rows), "dropped": counts}))
 
 

@@ -5,6 +5,7 @@ LoRA: Hu et al. 2021, arXiv:2106.09685, by peft.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -72,6 +73,17 @@ def words_of(settings) -> list[str]:
     """The options of a command line that give these settings, without those that are the default."""
     default = asdict(type(settings)())
     return [f"--{name.replace('_', '-')} {value}" for name, value in asdict(settings).items() if value != default[name]]
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
+    """An option for each setting of a recipe; kind: its dataclass, whose defaults are the options'."""
+    for name, value in asdict(kind()).items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+
+
+def settings_from(given: argparse.Namespace, kind: type):
+    """The settings among parsed options, as a `kind`; `Unusable` for impossible ones."""
+    return kind(**{name: getattr(given, name) for name in asdict(kind())})
 
 
 def threads() -> int:

@@ -32,7 +32,16 @@ from harness.fingerprint import digest_of, file_digest
 from harness.pairs import Pair, read_pairs
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
-from recipes.adapter import check_settings, made_whole, seal, threads, top_layers, words_of
+from recipes.adapter import (
+    add_settings,
+    check_settings,
+    made_whole,
+    seal,
+    settings_from,
+    threads,
+    top_layers,
+    words_of,
+)
 from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.sft import length_of
@@ -242,26 +251,19 @@ def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any])
     seal(base, out, note, settings.lr)
 
 
-def settings_of(arguments: Sequence[str] | None = None) -> Settings:
-    """The settings that a command line asks for."""
-    given = vars(_parser().parse_args(arguments))
-    return Settings(**{name: given[name] for name in asdict(Settings())})
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train a LoRA adapter on preference pairs.")
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, chosen, rejected}")
     parser.add_argument("--out", required=True, help="directory for the adapter")
-    for name, value in asdict(Settings()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+    add_settings(parser, Settings)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
-        settings = settings_of(arguments)
+        settings = settings_from(given, Settings)
         print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
     except Unusable as error:
         raise SystemExit(str(error)) from None

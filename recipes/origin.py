@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.fingerprint import files_digest
+from recipes.adapter import threads
 
 CODE = ("sft.py", "adapter.py", "pairs.py", "mixing.py", "mixed_trainer.py", "answer_loss.py")
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
@@ -23,5 +24,5 @@ def surroundings() -> dict[str, Any]:
         "code": files_digest(Path(__file__).with_name(name) for name in CODE),
         "packages": {name: version(name) for name in PACKAGES},
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
     }

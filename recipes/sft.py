@@ -24,7 +24,16 @@ from harness import checkpoints
 from harness.fingerprint import file_digest
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
-from recipes.adapter import check_settings, lora_targets, made_whole, seal, threads, words_of
+from recipes.adapter import (
+    add_settings,
+    check_settings,
+    lora_targets,
+    made_whole,
+    seal,
+    settings_from,
+    threads,
+    words_of,
+)
 from recipes.mixing import Mix, check_mix, rows_seen
 from recipes.pairs import read_pairs
 
@@ -202,8 +211,7 @@ def _finish(base, data, out: Path, settings: Settings, mix: Mix | None, origin: 
 
 def settings_of(arguments: Sequence[str] | None = None) -> Settings:
     """The settings that a command line asks for."""
-    given = vars(_parser().parse_args(arguments))
-    return Settings(**{name: given[name] for name in asdict(Settings())})
+    return settings_from(_parser().parse_args(arguments), Settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -211,8 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, response}")
     parser.add_argument("--out", required=True, help="directory for the adapter")
-    for name, value in asdict(Settings()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
+    add_settings(parser, Settings)
     parser.add_argument("--general", help="JSONL of {prompt, response} to mix in, against forgetting")
     parser.add_argument("--share", type=float, default=0.0, help="of general rows among all rows seen, as in 0.25")
     parser.add_argument("--kl", type=float, default=0.0, help="weight of the divergence from the base on general rows")
@@ -222,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
-        settings = settings_of(arguments)
+        settings = settings_from(given, Settings)
         mixed = {name: getattr(given, name) for name in ("general", "share", "kl")}
         check_mix(**mixed)
         print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings, **mixed))

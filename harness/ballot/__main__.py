@@ -23,19 +23,11 @@ from harness.ballot.judge import judge
 from harness.ballot.key import FOLDER, NAME, read_key
 from harness.ballot.make import TARGET, check_design, check_out, make, new_key, plan_lines
 from harness.ballot.votes import read_votes
+from harness.command_line import BROKEN, UNUSABLE, Arguments
 from harness.fingerprint import digest_of
 from harness.specs import Unusable
 
-BROKEN, UNUSABLE = 3, 4  # statuses of the gate
 ITEMS, EDITORS = 50, 3
-
-
-class Arguments(argparse.ArgumentParser):
-    """Options that cannot be used end with the gate's status for it."""
-
-    def error(self, message: str):
-        self.print_usage(sys.stderr)
-        raise Unusable(f"{message}; see --help.")
 
 
 def main(given: Sequence[str]) -> int:

@@ -21,8 +21,8 @@ from harness.report.numbers import as_set, count, rate_interval
 from harness.stats import Interval
 from harness.stats.preference import TIE as HALF
 from harness.stats.preference import WIN
+from harness.target import INCONCLUSIVE, MISSED, PASS, verdict_on
 
-PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
 EXIT = {PASS: 0, MISSED: 1, INCONCLUSIVE: 10}
 FARTHEST = 100  # times the prompts at hand; more is not told as a plan
 
@@ -101,7 +101,7 @@ def judge(key: Key, votes: Mapping[int, Votes], key_file: str | Path) -> HeadToH
     ties = float((cast.won == HALF).mean())
     needed = stats.prompts_to_settle(win.estimate, key.target, correlation or 0.0, key.editors, key.alpha, ties=ties)
     needed = needed and max(needed, len(cast.won) + 1)
-    verdict = PASS if win.low > key.target else MISSED if win.high < key.target else INCONCLUSIVE
+    verdict = verdict_on(win.low, win.high, key.target)
     same = [kept for row in cast.same for kept in row]
     return HeadToHead(
         verdict,

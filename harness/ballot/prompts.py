@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from harness.jsonl import is_text, records, write
 from harness.specs import Unusable
 
 BASE, CANDIDATE = "base", "candidate"
@@ -43,7 +44,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     rows = ({"prompt": pair.prompt, BASE: pair.base, CANDIDATE: pair.candidate} for pair in pairs)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write(path, rows)
 
 
 def answered(prompts: Sequence[str], pairs: Sequence[Pair], path: str | Path) -> list[Pair]:
@@ -66,32 +67,17 @@ def draw(prompts: Sequence[str], wanted: int) -> list[str]:
 def _read(path: Path, keys: Sequence[str], empty: Sequence[str]) -> list[dict[str, str]]:
     """Rows with text under each of `keys`, which may be blank under those of `empty` alone."""
     form = "{" + ", ".join(f'"{key}"' for key in keys) + "}"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would split at U+2028 in a text, too
-    except FileNotFoundError:
-        raise Unusable(f"'{path}' does not exist; name a JSONL file of {form} rows.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"'{path}' cannot be read ({error}); save it as UTF-8 text.") from None
     rows, seen = [], {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = _row(line, keys)
-        if row is None or not all(row[key].strip() for key in keys if key not in empty):
+    for number, found in records(path, form, what=""):
+        row = _row(found, keys, empty)
+        if row is None:
             raise Unusable(f"{path.name} line {number} is no {form} with text; correct or remove it.")
         if (before := seen.setdefault(row["prompt"], number)) != number:
             raise Unusable(f"{path.name} line {number} repeats the prompt of line {before}; remove one of them.")
         rows.append(row)
-    if not rows:
-        raise Unusable(f"'{path}' holds no row; write one {form} a line.")
     return rows
 
 
-def _row(line: str, keys: Sequence[str]) -> dict[str, str] | None:
-    try:
-        found: Mapping = json.loads(line)
-        row = {key: found[key] for key in keys}
-        "".join(row.values()).encode()  # all are text, without halves of surrogate pairs
-    except (ValueError, KeyError, TypeError):
-        return None
-    return row
+def _row(found: Any, keys: Sequence[str], empty: Sequence[str]) -> dict[str, str] | None:
+    row = {key: found.get(key) for key in keys} if isinstance(found, dict) else {}
+    return row if row and all(is_text(value, blank=key in empty) for key, value in row.items()) else None

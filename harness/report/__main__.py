@@ -8,25 +8,15 @@ python -m harness.report history out/step-1 out/step-2 … [--out DIR]
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.command_line import BROKEN, UNUSABLE, Arguments
 from harness.report.summary import annotation
 from harness.specs import Unusable
-
-BROKEN, UNUSABLE = 3, 4  # statuses of the gate
-
-
-class Arguments(argparse.ArgumentParser):
-    """Options that cannot be used end with the gate's status for it."""
-
-    def error(self, message: str):
-        self.print_usage(sys.stderr)
-        raise Unusable(f"{message}; see --help.")
 
 
 def main(given: Sequence[str]) -> int:

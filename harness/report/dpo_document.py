@@ -21,6 +21,7 @@ from harness.report.document import code_digest
 from harness.report.numbers import as_set, limit, points, rounded, signed
 from harness.report.words import change
 from harness.stats import Interval
+from harness.target import INCONCLUSIVE, MISSED, PASS
 
 SCHEMA = 1
 PARTS = ("accuracy", "head-to-head", "capability")
@@ -28,7 +29,6 @@ ACCURACY, HEAD_TO_HEAD, CAPABILITY = "1 - Held-out accuracy", "2 - Blind head-to
 TRAINING = "4 - Training"
 WANTED = 2.0  # points of general capability that a release may lose, where the items can show it
 EXAMPLES = 3  # before and after, in the memo
-PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
 
 Document = Mapping[str, Any]
 

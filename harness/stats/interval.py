@@ -25,6 +25,11 @@ class Interval(NamedTuple):
     high: float
 
 
+def share_of(change: Interval) -> Interval:
+    """Wins minus losses, in [-1, 1] -> the share of wins, ties as half, in [0, 1]."""
+    return Interval(*((1 + value) / 2 for value in change))
+
+
 def zero_flip_bound(n: int, alpha: float = 0.05) -> float:
     """The largest loss rate that n items with no loss at all still allow: 1 - alpha^(1/n), in (0, 1).
 

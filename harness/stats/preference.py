@@ -19,7 +19,7 @@ from scipy.stats import t as student
 
 from harness.stats.clusters import cluster_robust
 from harness.stats.crossed import components
-from harness.stats.interval import Interval, check_alpha, check_items
+from harness.stats.interval import Interval, check_alpha, check_items, share_of
 from harness.stats.paired import paired_interval
 
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
@@ -31,7 +31,7 @@ def win_rate(votes: ArrayLike, alpha: float = 0.05) -> Interval:
     votes: [prompts, editors], each 1 (won), 0.5 (tie), 0 (lost) or NaN where an editor did not vote. One prompt or
     none, another value, or a prompt without any vote raises ValueError.
     """
-    return _of_change(_clustered(checked_votes(votes), alpha))
+    return share_of(_clustered(checked_votes(votes), alpha))
 
 
 def editor_rate(votes: ArrayLike, alpha: float = 0.05) -> Interval:
@@ -41,7 +41,7 @@ def editor_rate(votes: ArrayLike, alpha: float = 0.05) -> Interval:
     """
     votes = checked_votes(np.asarray(votes, dtype=float)[:, None])[:, 0]
     cast = votes[~np.isnan(votes)]
-    return _of_change(paired_interval(int((cast == LOSS).sum()), int((cast == WIN).sum()), len(cast), alpha))
+    return share_of(paired_interval(int((cast == LOSS).sum()), int((cast == WIN).sum()), len(cast), alpha))
 
 
 def position_bias(votes: ArrayLike, shown_first: ArrayLike, alpha: float = 0.05) -> Interval:
@@ -55,7 +55,7 @@ def position_bias(votes: ArrayLike, shown_first: ArrayLike, alpha: float = 0.05)
     first = np.asarray(shown_first, dtype=bool)
     if first.shape != votes.shape:
         raise ValueError(f"shown_first has shape {first.shape}, but votes have {votes.shape}; say it of every vote")
-    return Interval(*(bound - 0.5 for bound in _of_change(_clustered(np.where(first, votes, 1 - votes), alpha))))
+    return Interval(*(bound - 0.5 for bound in share_of(_clustered(np.where(first, votes, 1 - votes), alpha))))
 
 
 def vote_correlation(votes: ArrayLike) -> float:
@@ -142,8 +142,3 @@ def checked_votes(votes: ArrayLike) -> NDArray[np.float64]:
 def _clustered(votes: NDArray[np.float64], alpha: float) -> Interval:
     prompt, editor = np.nonzero(~np.isnan(votes))
     return cluster_robust(2 * votes[prompt, editor] - 1, prompt, alpha)
-
-
-def _of_change(bound: Interval) -> Interval:
-    """Wins minus losses in [-1, 1] -> win rate in [0, 1]."""
-    return Interval(*((1 + value) / 2 for value in bound))

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from harness.stats.bounded import bounded_interval
 from harness.stats.crossed import crossed
-from harness.stats.interval import Interval, check_alpha, finite
+from harness.stats.interval import Interval, check_alpha, finite, share_of
 
 
 def share_interval(right: ArrayLike, alpha: float = 0.05) -> Interval:
@@ -29,7 +29,7 @@ def share_interval(right: ArrayLike, alpha: float = 0.05) -> Interval:
     if right.shape[1] == 1:
         return bounded_interval(right[:, 0], alpha, 0.0, 1.0)
     found = crossed(2 * right - 1, alpha)
-    return Interval(*((1 + value) / 2 for value in (found.estimate, found.low, found.high)))
+    return share_of(Interval(found.estimate, found.low, found.high))
 
 
 def needed_for_share(share: float, target: float, alpha: float = 0.05, power: float = 0.8) -> int | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.jsonl import write
 from harness.submission import grading, sandbox
 from harness.submission.archive import Refused, unpack
 from harness.submission.contract import Inputs, Limits
@@ -97,7 +97,7 @@ def _asked(challenge: Challenge, scratch: Path) -> Path:
     """The hidden rows as a submission sees them: in its folder of their own, without anything but id and ticket."""
     path = scratch / "asked.jsonl"
     rows = [{"id": row.id, "ticket": row.ticket} for row in challenge.hidden]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write(path, rows)
     path.chmod(0o644)
     return path
 

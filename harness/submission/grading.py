@@ -22,12 +22,12 @@ from harness.stats.interval import Interval
 from harness.submission.mentions import missing, wrong
 from harness.submission.results import Results
 from harness.submission.tickets import ORDINARY, PROBE, HiddenRow, Taxonomy
+from harness.target import INCONCLUSIVE, MISSED, PASS
 
 INTENT, REPLY, PROBES, EFFICIENCY = "intent accuracy", "reply quality", "regression probes", "training efficiency"
 REPRODUCIBLE = "reproducibility"
 WEIGHTS = {INTENT: 0.4, REPLY: 0.3, PROBES: 0.2, EFFICIENCY: 0.1}
 QUICK, SLOW = 600.0, 1800.0  # seconds
-PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
 
 
 @dataclass(frozen=True)
