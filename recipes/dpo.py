@@ -14,7 +14,6 @@ al. 2023, arXiv:2310.12036. Training by trl.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import shutil
@@ -45,6 +44,7 @@ from recipes.adapter import (
 from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.sft import length_of
+from recipes.training_run import last_checkpoint, training_bar
 
 VERSION = 1  # raise it when the same inputs may give another adapter
 LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
@@ -94,7 +94,7 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
     work.parent.mkdir(parents=True, exist_ok=True)
     with made_whole(out) as made, FileLock(f"{work}.lock"), answers_only():
         trainer, drawn = _trainer(base, pairs, work, settings)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
         trainer.model.save_pretrained(made)
         shutil.rmtree(work, ignore_errors=True)  # first: a training that diverged must not be gone on with
         _finish(base, data, made, settings, drawn | {"chosen": watch(trainer.state.log_history, settings.beta)})
@@ -152,7 +152,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     if len(trainer.train_dataset) != len(seen):
         raise RuntimeError(f"trl left out {len(seen) - len(trainer.train_dataset)} pairs that fit into its length")
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_bar())
+    trainer.add_callback(training_bar())
     return trainer, {"pairs": len(seen), "too_long": len(pairs) - len(fitting)}
 
 
@@ -185,19 +185,6 @@ def _arguments(work: Path, settings: Settings, cuda: bool):
     )
 
 
-def _bar():
-    """A progress bar that shows the loss and the margin, without a line for each step."""
-    from transformers import ProgressCallback
-
-    class Bar(ProgressCallback):
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if self.training_bar is not None and logs and "loss" in logs:
-                shown = {"loss": float(logs["loss"]), "margin": logs.get("rewards/margins", math.nan)}
-                self.training_bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()})
-
-    return Bar()
-
-
 def _turns(pair: Pair, tokenizer) -> dict[str, Any]:
     """A pair as trl wants it: chat turns where the model has a template, else plain text."""
     if tokenizer.chat_template:
@@ -223,17 +210,6 @@ def _fitting(pairs: Sequence[Pair], tokenizer, longest: int) -> list[Pair]:
             file=sys.stderr,
         )
     return fitting
-
-
-def _last_checkpoint(work: Path) -> str | None:
-    """The last checkpoint that is whole: the trainer's state is written at its end."""
-    whole = []
-    for state in work.glob("checkpoint-*/trainer_state.json"):
-        try:
-            whole.append((json.loads(state.read_text())["global_step"], str(state.parent)))
-        except (OSError, ValueError, KeyError):
-            continue
-    return max(whole)[1] if whole else None
 
 
 def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:

@@ -1,0 +1,90 @@
+"""The blocks of a transformer: where they are, and running those below or above a cut alone.
+
+What lies below the lowest adapted block is the same for every adapter on one base, so its hidden states are computed
+once and handed to the blocks above. That is exact where positions enter inside the blocks (rotary embeddings); a model
+that adds something to its input embeddings would add it twice, and `is_exact` tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay far below
+
+
+def stack_of(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
+    """(name, blocks): the first list of modules that has as many as the configuration names; None if there is none."""
+    blocks = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == blocks:
+            return name, module
+    return None
+
+
+def states_below(inner: nn.Module, at: int, tokens: Tensor, mask: Tensor) -> Tensor:
+    """[rows, positions] tokens -> [rows, positions, width]: what goes into block `at`; no block above it runs."""
+    _, blocks = stack_of(inner)
+    with _stopped_before(blocks[at]) as found, torch.no_grad(), contextlib.suppress(_Stop):
+        inner(input_ids=tokens, attention_mask=mask, use_cache=False)
+    return found[0]
+
+
+def keep_above(model: nn.Module, at: int) -> nn.ModuleList:
+    """Takes the blocks below `at` out of a model; the whole stack, which `put_back` restores."""
+    name, blocks = stack_of(model)
+    parent = model.get_submodule(name.rpartition(".")[0]) if "." in name else model
+    setattr(parent, name.rpartition(".")[2], nn.ModuleList(list(blocks)[at:]))
+    model.config.get_text_config().num_hidden_layers = len(blocks) - at
+    return blocks
+
+
+def put_back(model: nn.Module, blocks: nn.ModuleList) -> None:
+    """Undoes `keep_above`."""
+    name, _ = stack_of(model)
+    parent = model.get_submodule(name.rpartition(".")[0]) if "." in name else model
+    setattr(parent, name.rpartition(".")[2], blocks)
+    model.config.get_text_config().num_hidden_layers = len(blocks)
+
+
+@contextlib.contextmanager
+def above(model: nn.Module, at: int) -> Iterator[None]:
+    """Inside the block, the model has only its blocks from `at` on."""
+    whole = keep_above(model, at)
+    try:
+        yield
+    finally:
+        put_back(model, whole)
+
+
+def is_exact(inner: nn.Module, at: int, tokens: Tensor) -> bool:
+    """True if running below and above a cut gives the hidden states of running through."""
+    mask = torch.ones_like(tokens)
+    with torch.no_grad():
+        whole = inner(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        below = states_below(inner, at, tokens, mask)
+        with above(inner, at):
+            parts = inner(inputs_embeds=below, attention_mask=mask, use_cache=False).last_hidden_state
+    return bool((whole - parts).abs().max() <= CLOSE * whole.abs().max())
+
+
+class _Stop(Exception):
+    """Raised in a hook to leave a forward pass."""
+
+
+@contextlib.contextmanager
+def _stopped_before(block: nn.Module) -> Iterator[list[Tensor]]:
+    found: list[Tensor] = []
+
+    def stop(module, args, kwargs):
+        found.append(args[0] if args else kwargs["hidden_states"])
+        raise _Stop
+
+    handle = block.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()

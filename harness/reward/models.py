@@ -1,0 +1,170 @@
+"""Reward models, loaded: LoRA adapters with a score head over one base, or whole models with one.
+
+    scores = RewardModels(base, candidates).scores([[1, 5, 7], …])     # [texts, candidates]
+
+Adapters on the same base share one loaded model, and the blocks below the lowest adapted one run once for all of them
+(`harness.blocks`). An adapter may use the first blocks of its base alone; lethe.json beside it says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.blocks import above, is_exact, stack_of, states_below
+from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
+from harness.specs import Unusable
+
+BUDGET = {"cpu": 2048, "cuda": 32768}  # tokens at a time, with padding
+
+
+def scoring_model(path: Path, depth: int = 0, dtype: torch.dtype = torch.float32):
+    """A causal model's first `depth` blocks (0: all) with a score head, drawn from torch's generator if it has none.
+
+    `Unusable` where there are fewer blocks.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    blocks = AutoConfig.from_pretrained(path).get_text_config().num_hidden_layers
+    if depth > blocks:
+        raise Unusable(f"--depth {depth}: the model has {blocks} blocks; write a number up to that, or 0 for all.")
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # the language-model head and the blocks above have no place here
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            path, num_labels=1, num_hidden_layers=depth or blocks, dtype=dtype, use_safetensors=True
+        )
+    finally:
+        logging.set_verbosity(shown)
+
+
+def depth_of(candidate: CheckedModel) -> int:
+    """How many blocks of its base an adapter uses, 0 for all."""
+    note = candidate.path / NOTE
+    return json.loads(note.read_text()).get("settings", {}).get("depth", 0) if note.is_file() else 0
+
+
+def check_head(candidate: CheckedModel) -> None:
+    """`Unusable` unless a checked model or adapter has a head that gives one score."""
+    from safetensors import safe_open
+
+    from harness.checkpoint_files import weight_files
+
+    files = [candidate.path / ADAPTER_WEIGHTS] if candidate.is_adapter else weight_files(candidate.path, candidate.spec)
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            heads = [name for name in tensors.keys() if name.endswith("score.weight")]  # noqa: SIM118
+            if heads and tensors.get_slice(heads[0]).get_shape()[0] == 1:
+                return
+    raise Unusable(
+        f"'{candidate.spec.text}' has no head that gives one score (score.weight); train it with recipes.reward, or by"
+        ' peft with task_type "SEQ_CLS", one label and modules_to_save=["score"].'
+    )
+
+
+class RewardModels:
+    """Candidates on one base. device: cpu or cuda; dtype: a name of torch's."""
+
+    def __init__(
+        self, base: CheckedModel, candidates: Sequence[CheckedModel], device: str = "cpu", dtype: str = "float32"
+    ):
+        self.device, self.dtype = device, getattr(torch, dtype)
+        self.columns = {candidate.digest: n for n, candidate in enumerate(candidates)}
+        shared: dict[int, list[CheckedModel]] = {}
+        for candidate in candidates:
+            if candidate.is_adapter:
+                shared.setdefault(depth_of(candidate), []).append(candidate)
+        self._groups = [self._adapters(base, depth, own) for depth, own in shared.items()]
+        self._groups += [self._whole(candidate) for candidate in candidates if not candidate.is_adapter]
+
+    def _adapters(self, base: CheckedModel, depth: int, adapters: Sequence[CheckedModel]) -> _Group:
+        from peft import PeftModel
+
+        model = scoring_model(base.path, depth, self.dtype)
+        names = [adapter.digest for adapter in adapters]
+        lowest = min(_lowest(adapter, stack_of(model)) for adapter in adapters)
+        model = PeftModel.from_pretrained(model, adapters[0].path, adapter_name=names[0])
+        for adapter, name in zip(adapters[1:], names[1:], strict=True):
+            model.load_adapter(adapter.path, adapter_name=name)
+        return _Group(model.to(self.device).eval(), model.get_base_model(), names, lowest)
+
+    def _whole(self, candidate: CheckedModel) -> _Group:
+        model = scoring_model(candidate.path, 0, self.dtype).to(self.device).eval()
+        return _Group(None, model, [candidate.digest], 0)
+
+    def scores(self, texts: Sequence[Sequence[int]], shuffled: int | None = None) -> NDArray[np.float64]:
+        """[texts, candidates] for texts of tokens, each read at its last one.
+
+        Texts of like length go through together; shuffled: they do so in an order drawn by this seed instead.
+        """
+        found = np.full((len(texts), len(self.columns)), np.nan)
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        if shuffled is not None:
+            order = [order[n] for n in np.random.default_rng(shuffled).permutation(len(order))]
+        for batch in batches(order, texts, BUDGET[self.device.partition(":")[0]]):
+            tokens = [torch.tensor(texts[n], device=self.device) for n in batch]
+            ends = torch.tensor([len(own) - 1 for own in tokens], device=self.device)
+            padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+            mask = (torch.arange(padded.shape[1], device=self.device) <= ends[:, None]).long()
+            for group in self._groups:
+                for name, column in group.scores(padded, mask, ends):
+                    found[batch, self.columns[name]] = column.double().cpu().numpy()
+        return found
+
+
+class _Group:
+    """Candidates in one loaded model, peft None for a whole one. lowest: the first block that they do not share."""
+
+    def __init__(self, peft, model, names: Sequence[str], lowest: int):
+        self.peft, self.model, self.names = peft, model, names
+        self.inner = getattr(model, model.base_model_prefix)
+        probe = torch.arange(1, 9, device=model.device)[None] % model.config.get_text_config().vocab_size
+        self.lowest = lowest if len(names) > 1 and lowest and is_exact(self.inner, lowest, probe) else 0
+
+    def scores(self, tokens: Tensor, mask: Tensor, ends: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """(candidate, [rows] scores) for each."""
+        rows = torch.arange(len(tokens), device=tokens.device)
+        with torch.no_grad():
+            below = states_below(self.inner, self.lowest, tokens, mask) if self.lowest else None
+            for name in self.names:
+                if self.peft is not None:
+                    self.peft.set_adapter(name)
+                if below is None:
+                    states = self.inner(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+                else:
+                    with above(self.inner, self.lowest):
+                        states = self.inner(inputs_embeds=below, attention_mask=mask, use_cache=False).last_hidden_state
+                yield name, self.model.score(states[rows, ends])[:, 0]
+
+
+def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> int:
+    """The number of the lowest block that an adapter changes, 0 where that is not known."""
+    from safetensors import safe_open
+
+    if stack is None:
+        return 0
+    with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        changed = [name for name in tensors.keys() if not name.endswith("score.weight")]  # noqa: SIM118
+    numbers = [re.search(rf"{re.escape(stack[0])}\.(\d+)\.", name) for name in changed]
+    return min((int(number[1]) for number in numbers if number), default=0) if all(numbers) else 0
+
+
+def batches(order: Sequence[int], texts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+    """Numbers in the order given, so many at a time that their padded tokens fit into the budget."""
+    batch: list[int] = []
+    for n in order:
+        if batch and max(len(texts[m]) for m in (*batch, n)) * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(n)
+    if batch:
+        yield batch

@@ -1,0 +1,286 @@
+"""A Bradley-Terry reward model: LoRA and a score head on any causal language model, trained on preference pairs.
+
+    python -m recipes.reward --base embedded:base --data train.jsonl --out DIR [--pairs 1500 --epochs 2 --seed 0 …]
+
+The data is JSONL of {"prompt", "chosen", "rejected", "category"} (`harness.pairs`). The loss of a pair is
+-log sigmoid(score of the chosen answer - score of the rejected one), plus `center` times the square of their sum, which
+keeps scores near 0 (Ouyang et al. 2022, arXiv:2203.02155; Eisenstein et al. 2023, arXiv:2312.09244). Training by trl.
+
+The score is read from the first `depth` blocks of the base; LoRA is on the last `layers` of them. What lies below is
+computed once, for all epochs and seeds (`recipes.frozen_layers`). A training that was killed goes on from its last
+checkpoint. The same seed, data, settings and number of threads give the same adapter on the same machine. Beside the
+adapter lies lethe.json: what it was made from, by digest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness import assets, checkpoints
+from harness.blocks import stack_of
+from harness.evaluate import package_versions
+from harness.fingerprint import digest_of, file_digest
+from harness.pairs import Pair, read_pairs
+from harness.reward.models import scoring_model
+from harness.reward.scores import SIDES
+from harness.reward.texts import answered
+from harness.specs import Unusable, parse_model
+from harness.tokenizers import load_tokenizer
+from recipes.adapter import (
+    add_settings,
+    check_settings,
+    made_whole,
+    seal,
+    settings_from,
+    threads,
+    top_layers,
+    words_of,
+)
+from recipes.frozen_layers import states_table, train_on
+from recipes.training_run import last_checkpoint, training_bar
+
+VERSION = 1  # raise it when the same inputs may give another adapter
+PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; `Unusable` if that is impossible.
+
+    pairs: how many are drawn of those that fit, 0 for all; the draw is the same for all seeds. depth: how many blocks
+    of the base are used, the first ones, 0 for all; layers: how many of these, the last ones, LoRA is put on, 0 for
+    all; rank, alpha: LoRA's; center: weight of the squared sum of a pair's scores; max_length: in tokens, of a
+    conversation with its answer; a pair that is longer is left out.
+    """
+
+    pairs: int = 1500
+    epochs: int = 2
+    batch: int = 16
+    lr: float = 1e-3
+    center: float = 0.01
+    rank: int = 8
+    alpha: int = 16
+    depth: int = 16
+    layers: int = 6
+    max_length: int = 512
+    seed: int = 0
+
+    def __post_init__(self):
+        least = {"pairs": 0, "epochs": 1, "batch": 1, "rank": 1, "alpha": 1, "depth": 0, "layers": 0, "seed": 0}
+        check_settings(self, least | {"max_length": 1})
+        if not 0 <= self.center < math.inf:
+            raise Unusable(f"--center {self.center} is out of range; write a number from 0 on, as in --center 0.01.")
+
+
+def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, settings: Settings = Settings()) -> Path:
+    """Trains an adapter with a score head on the pairs of `data` and saves it to `out`, which is new or empty.
+
+    Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`, which is there once all is
+    done; how many pairs are too long goes to stderr.
+    """
+    out, pairs = Path(out), read_pairs(data)
+    work = assets.cache_dir() / "training" / f"reward-{key_of(base, data, settings)}"
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with made_whole(out) as made, FileLock(f"{work}.lock"):
+        tokenizer = load_tokenizer(base)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        drawn = _drawn(pairs, tokenizer, settings)
+        trainer, stack, below = _trainer(base, drawn, tokenizer, work, settings)
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+        trainer.model.save_pretrained(made, save_embedding_layers=False)
+        shutil.rmtree(work, ignore_errors=True)  # first: a training that diverged must not be gone on with
+        _renumber(made, stack, below)
+        training = {"pairs": len(drawn.pairs), "too_long": drawn.too_long, "log": _log(trainer.state.log_history)}
+        _finish(base, data, made, settings, training)
+    return out
+
+
+def trained(base: checkpoints.CheckedModel, data: str | Path, settings: Settings = Settings()) -> Path:
+    """The adapter that `train` makes, out of the cache where the same inputs made one before."""
+    target = assets.cache_dir() / "adapters" / f"reward-{key_of(base, data, settings)}"
+    return assets.publish(target, lambda made: train(base, data, made, settings))
+
+
+def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings) -> str:
+    """Digest of all that an adapter is made from, the programs and the number of threads among them."""
+    if not Path(data).is_file():
+        read_pairs(data)  # says so
+    programs = package_versions(PACKAGES)
+    return digest_of([VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), programs])[:24]
+
+
+def draw(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """The pairs that every seed's training sees: `count` of them, or all for 0 or where there are fewer."""
+    return random.Random("reward").sample(list(pairs), min(len(pairs), count or len(pairs)))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pairs of a training. texts: their tokens, the chosen and the rejected answer of each in turn."""
+
+    pairs: tuple[Pair, ...]
+    texts: tuple[list[int], ...]
+    too_long: int
+
+
+def _drawn(pairs: Sequence[Pair], tokenizer, settings: Settings) -> Drawn:
+    """The draw among the pairs that fit into `max_length`; how many do not goes to stderr."""
+    tokens = {pair.id: [answered(pair, side, tokenizer) for side in SIDES] for pair in pairs}
+    fitting = [pair for pair in pairs if max(map(len, tokens[pair.id])) <= settings.max_length]
+    if not fitting:
+        raise Unusable(f"--max-length {settings.max_length} leaves no pair to be trained on; write a larger one.")
+    if too_long := len(pairs) - len(fitting):
+        print(
+            f"{too_long} of {len(pairs)} pairs are longer than --max-length {settings.max_length} and are left out.",
+            file=sys.stderr,
+        )
+    kept = draw(fitting, settings.pairs)
+    return Drawn(tuple(kept), tuple(text for pair in kept for text in tokens[pair.id]), too_long)
+
+
+def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> tuple[Any, str, int]:
+    """trl's trainer, the name of the model's stack of blocks, and how many it does without as they are computed."""
+    import datasets
+    import torch
+    from peft import LoraConfig
+    from transformers import ProgressCallback
+    from trl import RewardTrainer
+
+    cuda = torch.cuda.is_available()
+    torch.manual_seed(settings.seed)  # draws the score head
+    model = scoring_model(base.path, settings.depth, torch.bfloat16 if cuda else torch.float32)
+    targets, texts = top_layers(model, settings.layers), drawn.texts
+    stack, below = _stack(model, settings)
+    key = _states_key(base, drawn, settings, below)
+    table = None if cuda else states_table(model, below, texts, tokenizer.pad_token_id, key)
+    if table is None:
+        below = 0
+    else:
+        train_on(model, below, table.states)
+        targets, texts = [_moved(target, stack, -below) for target in targets], table.rows
+    rows = [{"chosen_ids": c, "rejected_ids": r} for c, r in zip(texts[::2], texts[1::2], strict=True)]
+    trainer = RewardTrainer(
+        model=model,
+        args=_arguments(work, settings, cuda),
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            target_modules=targets,
+            modules_to_save=["score"],
+            task_type="SEQ_CLS",
+        ),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(training_bar())
+    return trainer, stack, below
+
+
+def _stack(model, settings: Settings) -> tuple[str, int]:
+    """(name of the list of blocks, how many of them lie below the lowest that is trained)."""
+    found = stack_of(model)
+    if found is None or not settings.layers:
+        return "", 0
+    return found[0], len(found[1]) - settings.layers
+
+
+def _states_key(base, drawn: Drawn, settings: Settings, below: int) -> str:
+    return digest_of([base.digest, drawn.texts, settings.depth, below, threads(), package_versions()])[:24]
+
+
+def _moved(name: str, stack: str, by: int) -> str:
+    """The name of a module whose block's number changes by so many."""
+    return re.sub(rf"(?<={re.escape(stack)}\.)\d+", lambda n: str(int(n[0]) + by), name)
+
+
+def _arguments(work: Path, settings: Settings, cuda: bool):
+    from trl import RewardConfig
+
+    return RewardConfig(
+        output_dir=str(work),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch,
+        learning_rate=settings.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=10,
+        center_rewards_coefficient=settings.center,
+        max_length=settings.max_length,
+        gradient_checkpointing=False,
+        use_cpu=not cuda,
+        bf16=cuda,
+        report_to="none",
+        save_strategy="steps",
+        save_steps=20,
+        save_total_limit=2,
+        logging_steps=5,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        dataset_num_proc=None,
+    )
+
+
+def _renumber(made: Path, stack: str, by: int) -> None:
+    """Gives the blocks of a saved adapter the numbers that they have in the base."""
+    from safetensors.torch import load_file, save_file
+
+    if not by:
+        return
+    weights, config = made / checkpoints.ADAPTER_WEIGHTS, made / "adapter_config.json"
+    save_file({_moved(name, stack, by): tensor for name, tensor in load_file(weights).items()}, weights)
+    held = json.loads(config.read_text())
+    held["target_modules"] = sorted(_moved(name, stack, by) for name in held["target_modules"])
+    config.write_text(json.dumps(held))
+
+
+def _log(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Loss, accuracy and margin of the training pairs, as it went on."""
+    named = ("step", "loss", "accuracy", "margin")
+    return [{name: round(row[name], 4) for name in named} for row in history if set(named) <= row.keys()]
+
+
+def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:
+    given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *words_of(settings)]
+    note = {
+        "command": " ".join(["python -m recipes.reward", *given]),
+        "base_weights": checkpoints.weights_digest(base),
+        "data": file_digest(Path(data)),
+        "settings": asdict(settings),
+        "threads": threads(),
+        "training": training,
+    }
+    seal(base, out, note, settings.lr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train a reward model on preference pairs.")
+    parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
+    parser.add_argument("--data", required=True, help="JSONL of {prompt, chosen, rejected, category}")
+    parser.add_argument("--out", required=True, help="directory for the adapter with its score head")
+    add_settings(parser, Settings)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    try:
+        settings = settings_from(given, Settings)
+        print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
+    except Unusable as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
