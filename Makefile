@@ -5,13 +5,16 @@ READY := .venv/.ready
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: audit dpo report test tickets page parity candidate calibrate speed mitigations
+.PHONY: audit dpo reward report test tickets page parity candidate calibrate speed mitigations
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting -n $(WORKERS) --base embedded:base --candidate embedded:chemistry $(ARGS)
 
 dpo: $(READY)  ## train a writer on the embedded pairs and judge it; SIMULATED editors vote
 	$(BIN)/python -m pytest -m dpo $(ARGS)
+
+reward: $(READY)  ## train three reward models on the embedded support pairs and judge them
+	$(BIN)/python -m pytest -m reward $(ARGS)
 
 report: $(READY)  ## the Allure report of the last audit as one HTML file, out/allure.html (needs Node.js)
 	$(BIN)/python -m harness.report.allure_page $(ARGS)

@@ -23,7 +23,9 @@ pytest_plugins = [
     "fixtures.gates",
     "fixtures.mitigations",
     "fixtures.allure_cases",
+    "fixtures.gate_session",
     "fixtures.dpo_gate",
+    "fixtures.reward_gate",
     "fixtures.ticket_gate",
 ]
 

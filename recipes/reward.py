@@ -109,8 +109,12 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
 
 def trained(base: checkpoints.CheckedModel, data: str | Path, settings: Settings = Settings()) -> Path:
     """The adapter that `train` makes, out of the cache where the same inputs made one before."""
-    target = assets.cache_dir() / "adapters" / f"reward-{key_of(base, data, settings)}"
-    return assets.publish(target, lambda made: train(base, data, made, settings))
+    return assets.publish(kept_at(base, data, settings), lambda made: train(base, data, made, settings))
+
+
+def kept_at(base: checkpoints.CheckedModel, data: str | Path, settings: Settings) -> Path:
+    """Where `trained` keeps its adapter; a directory that is there only once it is whole."""
+    return assets.cache_dir() / "adapters" / f"reward-{key_of(base, data, settings)}"
 
 
 def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings) -> str:
