@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.baskets import known_keys, read_toml
+from harness.reward.checks import BLOCKING
 from harness.specs import Unusable
 
 OVERALL, CATEGORY = "overall", "category"  # as names of targets; any other name is that of one category
@@ -85,7 +86,7 @@ def load_policy(path: str | Path) -> Policy:
         name=_name(table.get("name", Path(path).stem), where),
         alpha=float(alpha),
         inherent_length=_names(table, "inherent_length", Policy.inherent_length, where),
-        may_skip=_names(table, "may_skip", (), where),
+        may_skip=_skipped(table, where),
         diagnostics=_diagnostics(table.get("diagnostics", {}), f"{where}, [diagnostics]"),
     )
     targets = table.get("targets", {})
@@ -157,6 +158,13 @@ def _names(table: Mapping[str, Any], key: str, default: tuple[str, ...], where: 
     if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
         raise Unusable(f'{where}: {key} = {found!r} is no list of names; write as in ["brevity"].')
     return tuple(found)
+
+
+def _skipped(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    found = _names(table, "may_skip", (), where)
+    if unknown := [name for name in found if name not in BLOCKING]:
+        raise Unusable(f"{where}: may_skip names no check '{unknown[0]}'; known are {', '.join(BLOCKING)}.")
+    return found
 
 
 def _name(value: Any, where: str) -> str:
