@@ -35,21 +35,15 @@ LARGEST_SEED = 2**63 - 1  # of a column in the store
 
 def load_basket(path: str | Path) -> Basket:
     """Reads a basket file; raises `Unusable` for what it must not hold (unknown keys, too few items, …)."""
-    path = Path(path)
-    if not path.is_file():
-        raise Unusable(f"basket '{path}' does not exist; name a TOML file such as fixtures/baskets/quick.toml.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Unusable(f"basket '{path}' is not valid TOML ({error}); correct that line.") from None
+    path, table = Path(path), read_toml(path)
     where = f"basket '{path.name}'"
     allowed = {"name", "seeds", "documents", "tasks", "policy", "mitigation", "run", "benchmark"}
-    _known_keys(table, allowed, where)
+    known_keys(table, allowed, where)
     benchmarks = tuple(_benchmark(row, where) for row in _list_of_tables(table.get("benchmark", []), where))
     _check_benchmarks(benchmarks, where)
     run, policy = table.get("run", {}), table.get("policy", {})
     _check_run(run, f"{where}, [run]")
-    _known_keys(policy, {f.name for f in fields(Policy)}, f"{where}, [policy]")
+    known_keys(policy, {f.name for f in fields(Policy)}, f"{where}, [policy]")
     documents = table.get("documents", "hub")
     if documents not in ("hub", "embedded"):
         raise Unusable(f'{where}: documents = {documents!r}; write "hub" or "embedded".')
@@ -64,6 +58,17 @@ def load_basket(path: str | Path) -> Basket:
         run=run,
         file=str(path),
     )
+
+
+def read_toml(path: str | Path, example: str = "quick.toml") -> dict[str, Any]:
+    """The table of a basket file; example: one that ships, for the message."""
+    path = Path(path)
+    if not path.is_file():
+        raise Unusable(f"basket '{path}' does not exist; name a TOML file such as fixtures/baskets/{example}.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Unusable(f"basket '{path}' is not valid TOML ({error}); correct that line.") from None
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
@@ -116,7 +121,7 @@ def with_options(
 def _benchmark(row: dict[str, Any], where: str) -> Benchmark:
     name = row.get("name", "?")
     where = f"{where}, benchmark '{name}'"
-    _known_keys(row, {f.name for f in fields(Benchmark)}, where)
+    known_keys(row, {f.name for f in fields(Benchmark)}, where)
     missing = [key for key in ("name", "task") if not isinstance(row.get(key), str) or not row[key]]
     if missing:
         raise Unusable(f"{where} lacks {' and '.join(missing)}; write a text for each.")
@@ -164,7 +169,7 @@ def _check_benchmarks(benchmarks: tuple[Benchmark, ...], where: str) -> None:
 
 def _check_run(run: Any, where: str) -> None:
     """The option of each name as a text; candidate also as a list of them; switches as true or false."""
-    _known_keys(run, set(RUN_KEYS), where)
+    known_keys(run, set(RUN_KEYS), where)
     for key, value in run.items():
         if key in ("trust_remote_code", "recipe"):
             right, remedy = isinstance(value, bool), "true or false"
@@ -208,7 +213,7 @@ def _experiment(table: Any, root: Path, where: str) -> Experiment | None:
     """Paths are named from where the basket lies, or absolutely; what lies behind them is read when it is needed."""
     if table is None:
         return None
-    _known_keys(table, {f.name for f in fields(Experiment)}, where)
+    known_keys(table, {f.name for f in fields(Experiment)}, where)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     for key in ("domain", "general"):
         if (name := _text(table, key, where)) is not None and not name.startswith("embedded:"):
@@ -234,7 +239,8 @@ def _is_number(value: Any, kind: type = float) -> bool:
     return isinstance(value, (int, kind)) and not isinstance(value, bool)
 
 
-def _known_keys(table: Any, allowed: set[str], where: str) -> None:
+def known_keys(table: Any, allowed: set[str], where: str) -> None:
+    """`Unusable` for what is no table, or has a key that is not allowed."""
     if not isinstance(table, dict):
         raise Unusable(f"{where} must be a table of key = value lines.")
     for key in table:

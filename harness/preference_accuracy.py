@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.margins import Margins
 from harness.shortcuts import Rule
@@ -59,9 +60,7 @@ def held_out_accuracy(
 ) -> HeldOut:
     """rules: measured on exactly the pairs of `margins`, in their order; ValueError if they are of other pairs."""
     right, matched = margins.right, margins.matched
-    for rule in rules:
-        if len(rule.right) != len(right):
-            raise ValueError(f"rule '{rule.name}' answered {len(rule.right)} pairs, the model {len(right)}; match them")
+    shortcuts = beside(right, rules, alpha)
 
     def by(label: str) -> dict[str, tuple[Interval, int]]:
         kinds = margins.kinds(label)
@@ -75,11 +74,18 @@ def held_out_accuracy(
         by_fault=by("fault"),
         by_category=by("category"),
         by_run=tuple(float(share) for share in right.mean(axis=0)),
-        shortcuts=tuple(sorted((_beside(right, rule, alpha) for rule in rules), key=lambda s: s.accuracy)),
+        shortcuts=shortcuts,
     )
 
 
-def _beside(right: np.ndarray, rule: Rule, alpha: float) -> Shortcut:
-    """The lead is a paired change: bounds of item differences, crossed with the training runs."""
-    difference = right - np.array(rule.right)[:, None]
-    return Shortcut(rule.name, rule.accuracy, Interval(*crossed(difference, alpha)[:3]))
+def beside(right: NDArray[np.float64], rules: Sequence[Rule], alpha: float = 0.05) -> tuple[Shortcut, ...]:
+    """The rules beside a model, the best last. right: [pairs, runs]; ValueError if they are of other pairs.
+
+    The lead is a paired change: bounds of item differences, crossed with the training runs.
+    """
+    for rule in rules:
+        if len(rule.right) != len(right):
+            raise ValueError(f"rule '{rule.name}' answered {len(rule.right)} pairs, the model {len(right)}; match them")
+    leads = [Interval(*crossed(right - np.array(rule.right)[:, None], alpha)[:3]) for rule in rules]
+    found = (Shortcut(rule.name, rule.accuracy, lead) for rule, lead in zip(rules, leads, strict=True))
+    return tuple(sorted(found, key=lambda shortcut: shortcut.accuracy))

@@ -24,6 +24,7 @@ def files_of(package: str) -> list[Path]:
 
 OURS = [path for package in ORDER for path in files_of(package)]
 HARNESS = files_of("harness")
+WITH_MODELS = {"asking.py", "models.py", "texts.py"}  # of harness.reward: they ask reward models
 WITHOUT_TORCH = [
     *files_of("harness/stats"),
     *files_of("harness/report"),
@@ -32,6 +33,7 @@ WITHOUT_TORCH = [
     *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
     *(ROOT / "harness" / name for name in ("chosen_likelihood.py", "pairs.py", "held_out.py", "shortcuts.py")),
     *(ROOT / "harness" / name for name in ("margins.py", "preference_accuracy.py", "target.py")),
+    *(path for path in files_of("harness/reward") if path.name not in WITH_MODELS),
 ]
 
 

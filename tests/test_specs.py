@@ -237,9 +237,9 @@ def test_a_basket_that_is_not_there_is_said(tmp_path):
     assert "nowhere.toml' does not exist; name a TOML file" in said(load_basket, tmp_path / "nowhere.toml")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "fixtures" / "baskets").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_baskets_that_ship_load(path):
-    assert load_basket(path).skills
+@pytest.mark.parametrize("name", ["quick", "standard", "dpo"])
+def test_the_baskets_that_ship_load(name):
+    assert load_basket(ROOT / "fixtures" / "baskets" / f"{name}.toml").skills
 
 
 # ---- the command line wins -------------------------------------------------------------------------------------------
