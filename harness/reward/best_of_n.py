@@ -42,7 +42,7 @@ def best_of_n(rewards: ArrayLike, worth: ArrayLike, tokens: ArrayLike, alpha: fl
     The random pick is not drawn: its mean over the n answers is taken. A tie of rewards goes to the first answer.
     """
     rewards, worth, tokens = (np.asarray(given, float) for given in (rewards, worth, tokens))
-    prompts, n, runs = rewards.shape
+    prompts, n, _ = rewards.shape
     if worth.shape[:2] != (prompts, n) or tokens.shape != (prompts, n):
         raise ValueError(f"worth {worth.shape} and tokens {tokens.shape} are not of {prompts} prompts x {n} answers")
     picked = rewards.argmax(axis=1)  # [prompts, runs]
@@ -50,6 +50,6 @@ def best_of_n(rewards: ArrayLike, worth: ArrayLike, tokens: ArrayLike, alpha: fl
     own = worth[rows, picked]  # [prompts, runs, raters]
     beaten = np.sign(own[:, :, None] - worth[:, None])  # [prompts, runs, n, raters]
     wins = ((beaten + 1) / 2).mean(axis=(2, 3))
-    longer = tokens[rows, picked] / np.maximum(tokens.mean(axis=1, keepdims=True), 1) - 1
-    win = crossed(wins - 0.5, alpha)[:3]
-    return BestOfN(prompts, n, Interval(*(0.5 + value for value in win)), Interval(*crossed(longer, alpha)[:3]))
+    longer = tokens[rows, picked] / np.maximum(tokens.mean(axis=1, keepdims=True), 1) - 1  # below n - 1
+    win, length = crossed(wins - 0.5, alpha)[:3], crossed(longer / n, alpha)[:3]
+    return BestOfN(prompts, n, Interval(*(0.5 + value for value in win)), Interval(*(n * value for value in length)))
