@@ -1,6 +1,7 @@
 """Held-out pairs: no prompt stands on both sides, and prompts that nearly repeat each other stay on one.
 
     train, test = split(pairs, held_out=300, seed=0)
+    train, test = split(pairs, held_out=1000, by="category")     # each category gives its share
 
 Two prompts are near duplicates if the sets of their runs of `RUN` words have a Jaccard similarity of at least `ALIKE`
 (Broder 1997, "On the resemblance and containment of documents"); what is joined through a third stays together too.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,12 +28,15 @@ ROWS = 512  # prompts compared with all others at a time
 WORD = re.compile(r"\w+")
 
 
-def split(pairs: Sequence[Pair], held_out: int = 300, seed: int = 0, alike: float = ALIKE) -> tuple[list, list]:
+def split(
+    pairs: Sequence[Pair], held_out: int = 300, seed: int = 0, alike: float = ALIKE, by: str | None = None
+) -> tuple[list, list]:
     """(training pairs, held-out pairs), each in the order given.
 
     Groups of near-duplicate prompts are drawn by `seed` until `held_out` pairs are reached; a group that would pass it
-    is left to the training side, so the number is met exactly where groups are small. `Unusable` where it cannot be met
-    to within a tenth, or nothing would be left to train on.
+    is left to the training side, so the number is met exactly where groups are small. by: a label of `Pair`, say
+    "category"; then each of its values gives its share of the held-out pairs, in the same way. `Unusable` where a
+    number cannot be met to within a tenth (a share: or one pair), or nothing would be left to train on.
     """
     if not 0 < held_out < len(pairs):
         raise Unusable(
@@ -39,20 +44,38 @@ def split(pairs: Sequence[Pair], held_out: int = 300, seed: int = 0, alike: floa
         )
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     group_of = dict(zip(prompts, near_duplicates(prompts, alike), strict=True))
+    labels = [getattr(pair, by) if by else None for pair in pairs]
     members: dict[int, list[int]] = {}
     for at, pair in enumerate(pairs):
         members.setdefault(group_of[pair.prompt], []).append(at)
-    chosen: set[int] = set()
+    shares = _shares(labels, held_out)
+    left, chosen = Counter(shares), set()
     for group in random.Random(f"held out/{seed}").sample(sorted(members), len(members)):
-        if len(chosen) + len(members[group]) <= held_out:
+        own = Counter(labels[at] for at in members[group])
+        if own <= left:
+            left -= own
             chosen |= set(members[group])
-    if len(chosen) < 0.9 * held_out or len(chosen) == len(pairs):
+    short = [label for label, count in left.items() if count > max(1, 0.1 * shares[label])]
+    if short or len(chosen) < 0.9 * held_out or len(chosen) == len(pairs):
         largest = max(len(group) for group in members.values())
+        part = f" (of the {by} '{short[0]}', {shares[short[0]]})" if by and short else ""
         raise Unusable(
-            f"{held_out} of {len(pairs)} pairs cannot be held out, as near-duplicate prompts stay together and the"
-            f" largest group of them has {largest} pairs; give prompts that differ more, or hold out another number."
+            f"{held_out} of {len(pairs)} pairs{part} cannot be held out, as near-duplicate prompts stay together and"
+            f" the largest group of them has {largest} pairs; give prompts that differ more, or hold out another"
+            " number."
         )
     return [p for at, p in enumerate(pairs) if at not in chosen], [p for at, p in enumerate(pairs) if at in chosen]
+
+
+def _shares(labels: Sequence[str | None], held_out: int) -> dict[str | None, int]:
+    """How many pairs of each label to hold out: in proportion, rounded so that they add up to `held_out`."""
+    counts = Counter(labels)
+    exact = {label: held_out * count / len(labels) for label, count in counts.items()}
+    shares = {label: int(share) for label, share in exact.items()}
+    by_rest = sorted(counts, key=lambda label: shares[label] - exact[label])  # stable: the first seen wins a tie
+    for label in by_rest[: held_out - sum(shares.values())]:
+        shares[label] += 1
+    return shares
 
 
 def near_duplicates(texts: Sequence[str], alike: float = ALIKE) -> list[int]:

@@ -20,6 +20,7 @@ from harness.pairs import Pair
 
 TOKEN = r"\w+"
 FEWEST = 2  # training texts that a word or pair of words must stand in to be a feature
+FIRST = 3  # words of an answer that the rule "first words" sees
 FIGURE = re.compile(r"\d[\d,.]*")  # with what stands between thousands, and before decimals
 
 
@@ -40,10 +41,11 @@ class Rule:
 
 def measure(train: Sequence[Pair], held_out: Sequence[Pair]) -> list[Rule]:
     """The rules, each asked which answer of a held-out pair was chosen; seeded by nothing, as nothing is drawn."""
-    words, overlap = _Words(train), _Overlap(train)
+    words, first, overlap = _Words(train), _Words(train, FIRST), _Overlap(train)
     return [
         _rule("longer answer", held_out, _longer(held_out)),
         _rule("larger figures", held_out, _larger_figures(held_out)),
+        _rule("first words", held_out, _learned(train, held_out, [first])),
         _rule("bag of words", held_out, _learned(train, held_out, [words])),
         _rule("bag of words, overlap with the prompt, length", held_out, _learned(train, held_out, [words, overlap])),
     ]
@@ -80,19 +82,23 @@ def _figures(text: str) -> list[str]:
 
 
 class _Words:
-    """Counts of words and of pairs of words, all figures being one word."""
+    """Counts of words and of pairs of words, all figures being one word; first: of so many words at the start only."""
 
-    def __init__(self, train: Sequence[Pair]):
+    def __init__(self, train: Sequence[Pair], first: int | None = None):
         from sklearn.feature_extraction.text import CountVectorizer
 
-        self.counts = CountVectorizer(token_pattern=TOKEN, ngram_range=(1, 2), min_df=FEWEST)
-        self.counts.fit([_plain(text) for pair in train for text in (pair.chosen, pair.rejected)])
+        self.first = first
+        self.counts = CountVectorizer(token_pattern=TOKEN, ngram_range=(1, 2))
+        found = self.counts.fit_transform(self._texts(train, "chosen") + self._texts(train, "rejected"))
+        self.kept = np.flatnonzero(np.bincount(found.indices, minlength=found.shape[1]) >= FEWEST)
 
     def difference(self, pairs: Sequence[Pair]):
-        chosen, rejected = (
-            self.counts.transform([_plain(getattr(pair, side)) for pair in pairs]) for side in ("chosen", "rejected")
-        )
-        return chosen - rejected
+        chosen, rejected = (self.counts.transform(self._texts(pairs, side)) for side in ("chosen", "rejected"))
+        return (chosen - rejected)[:, self.kept]
+
+    def _texts(self, pairs: Sequence[Pair], side: str) -> list[str]:
+        texts = [_plain(getattr(pair, side)) for pair in pairs]
+        return texts if self.first is None else [" ".join(re.findall(TOKEN, text)[: self.first]) for text in texts]
 
 
 class _Overlap:
@@ -130,6 +136,8 @@ def _learned(train: Sequence[Pair], held_out: Sequence[Pair], features: Sequence
     from sklearn.linear_model import LogisticRegression
 
     given = _differences(train, features)
+    if not given.shape[1]:
+        return np.zeros(len(held_out))  # no word stands in two answers, so there is nothing to learn
     model = LogisticRegression(fit_intercept=False, max_iter=2000)
     model.fit(vstack([given, -given]), np.repeat([1, 0], len(train)))
     return model.decision_function(_differences(held_out, features)).round(12)
