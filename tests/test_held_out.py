@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -64,3 +65,51 @@ def test_a_number_that_cannot_be_held_out_is_said():
     alike = [replace(pair, prompt=prompt(0)) for pair in pairs(30)]
     with pytest.raises(Unusable, match="the largest group of them has 30 pairs; give prompts that differ more"):
         split(alike, 10)
+
+
+def labelled(counts: dict[str | None, int]) -> list[Pair]:
+    names = [name for name, count in counts.items() for _ in range(count)]
+    random.Random(0).shuffle(names)
+    return [replace(pair, category=name) for pair, name in zip(pairs(len(names)), names, strict=True)]
+
+
+def test_each_category_gives_its_share_of_the_held_out_pairs():
+    given = labelled({"tone": 150, "brevity": 61, "refusals": 28, None: 11})
+    train, test = split(given, held_out=50, seed=3, by="category")
+    found = Counter(pair.category for pair in test)
+    assert found == {"tone": 30, "brevity": 12, "refusals": 6, None: 2}  # of 30, 12.2, 5.6 and 2.2
+    assert len(train) == 200
+    assert Counter(pair.category for pair in split(given, held_out=50, seed=3)[1]) != found
+
+
+def test_pairs_of_one_prompt_stay_together_where_each_category_gives_its_share():
+    given = [
+        replace(p, id=f"{p.id}/{n}") for p in labelled({"tone": 120, "brevity": 60}) for n in range(1 + len(p.id) % 2)
+    ]
+    train, test = split(given, held_out=40, by="category")
+    shares = {name: 40 * count / len(given) for name, count in Counter(p.category for p in given).items()}
+    assert all(abs(Counter(p.category for p in test)[name] - share) <= 1 for name, share in shares.items())
+    assert not {p.prompt for p in train} & {p.prompt for p in test}
+
+
+def test_pairs_without_categories_are_split_as_if_none_were_asked_for():
+    assert split(pairs(100), 20, seed=1, by="category") == split(pairs(100), 20, seed=1)
+
+
+def test_the_turns_of_one_conversation_stay_on_one_side():
+    def turns(n):
+        said = [f"Customer: {prompt(2 * n)}", f"Agent: {prompt(2 * n + 1)}", "Customer: And how long does it take?"]
+        return [Pair(f"{n}/{k}", "\n".join(said[: k + 1]), "a", "b", category="abc"[k]) for k in (1, 2)]
+
+    given = [pair for n in range(50) for pair in turns(n)]
+    train, test = split(given, held_out=20, by="category")
+    assert len(test) == 20
+    assert {p.id.split("/")[0] for p in train}.isdisjoint(p.id.split("/")[0] for p in test)
+
+
+def test_a_category_that_cannot_give_its_share_is_named():
+    alike = [replace(p, prompt=prompt(0)) if p.category == "tone" else p for p in labelled({"tone": 40, "brevity": 40})]
+    with pytest.raises(
+        Unusable, match=r"20 of 80 pairs \(of the category 'tone', 10\) cannot be held out, as near-dup"
+    ):
+        split(alike, 20, by="category")

@@ -11,7 +11,7 @@ from harness.pairs import Pair
 from harness.shortcuts import measure
 
 WORDS = ("amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath", "islet", "jetty", "knoll", "larch")
-LEARNED = ("bag of words", "bag of words, overlap with the prompt, length")
+LEARNED = ("first words", "bag of words", "bag of words, overlap with the prompt, length")
 
 
 def noise(n: int, words: int = 12) -> str:
@@ -43,6 +43,23 @@ def test_a_telling_word_is_learned():
     assert found["longer answer"] == 0.0
 
 
+def test_only_a_telling_word_at_the_start_is_seen_by_the_rule_of_first_words():
+    def make(n, at):
+        words = [noise(2 * n + side).split() for side in (0, 1)]
+        words[1].insert(at, "sadly")
+        return Pair(str(n), "?", *(" ".join(text) for text in words))
+
+    assert accuracies(*sets(lambda n: make(n, at=2)))["first words"] == 1.0
+    assert 0.4 < accuracies(*sets(lambda n: make(n, at=3)))["first words"] < 0.6
+
+
+def test_a_rule_whose_words_never_come_twice_ties():
+    found = accuracies(*sets(lambda n: Pair(str(n), "?", *(f"{word(2 * n + side)} it is" for side in (0, 1))), 20))
+    assert found["first words"] == found["bag of words"] == 0.5
+    alone = accuracies(*sets(lambda n: Pair(str(n), "?", word(2 * n), word(2 * n + 1)), 20))
+    assert alone["first words"] == alone["bag of words"] == 0.5
+
+
 def test_words_of_the_prompt_are_seen_by_the_rule_with_overlap_alone():
     def make(n):
         own = [word(10 * n + k) for k in range(8)]
@@ -50,7 +67,7 @@ def test_words_of_the_prompt_are_seen_by_the_rule_with_overlap_alone():
 
     found = accuracies(*sets(make))
     assert found["bag of words"] == 0.5
-    assert found[LEARNED[1]] == 1.0
+    assert found[LEARNED[2]] == 1.0
 
 
 def test_figures_are_compared_by_size_and_are_one_word_to_the_bag():
