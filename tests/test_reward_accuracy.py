@@ -75,6 +75,8 @@ def test_one_category_that_misses_is_not_made_up_for_by_the_others():
     judged = reward_accuracy(planted.one_reversed(0), replace(POLICY, overall=0.5))
     assert judged.overall.verdict == "PASS"
     assert judged.categories["tone"].verdict == judged.verdict == "MISSED"
+    both = reward_accuracy(planted.one_reversed(0), POLICY)
+    assert (both.overall.verdict, both.verdict) == ("INCONCLUSIVE", "MISSED")
 
 
 def test_a_category_of_few_pairs_is_inconclusive_and_says_how_many_would_do():
@@ -165,6 +167,7 @@ def test_a_check_that_may_be_skipped_leaves_nothing_open():
 def test_scores_come_back_as_they_were_written_with_what_is_no_number(tmp_path, made):
     found = made(0)
     found.scores[3, 0] = [np.inf, -np.inf]
+    assert found.right[3, 0] == 0  # a score that is no number is wrong, whatever its sign
     write_scores(found, tmp_path / "scores.jsonl")
     back = read_scores(tmp_path / "scores.jsonl", found.pairs)
     assert (back.pairs, back.runs, list(back.probes)) == (found.pairs, found.runs, list(found.probes))
