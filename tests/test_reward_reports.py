@@ -14,9 +14,11 @@ from markdown_it import MarkdownIt
 from harness.report import reward_lines, reward_methodology, reward_page, reward_pages, reward_plots, reward_report
 from harness.report.files import remove_verdict
 from harness.report.reward_document import build, candidate_row
+from harness.reward.checks import BLOCKING, WARNING
 from harness.reward.scores import read_scores
 from tests import planted_rewards as planted
 from tests.reward_releases import LOG, many, release
+from tests.tiny_audit import ROOT
 from tests.verdicts import HOSTILE, RIGHT_TO_LEFT
 
 SOUND = release()
@@ -99,6 +101,10 @@ def test_worst_pairs_are_those_with_the_lowest_margin_and_readable():
     assert [shown[name] for name in ("prompt", "chosen", "rejected")] == [worst["prompt"], "chosen", "rejected"]
     margins = [f"{run} −{-value:.2f}" for run, value in zip(FOUND.runs, worst["margins"], strict=True)]
     assert shown["margins"] == "margin: " + ", ".join(margins)
+
+
+def test_a_head_that_gives_one_value_has_no_worst_pairs():
+    assert build(release(planted.constant(0)))["worst_pairs"] == []
 
 
 def test_a_run_without_numbers_does_not_hide_the_worst_pairs_of_the_others():
@@ -247,6 +253,18 @@ def test_candidates_of_other_programs_have_pages_too():
     assert "not recorded" in pages[0][1]
     assert pages[-1][0].startswith("BLOCKED")
     assert "<script" not in "".join(html for _, html in pages)
+
+
+def test_the_page_of_documentation_knows_every_diagnostic_and_option():
+    text = (ROOT / "docs" / "reward.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    told = {line.split("`")[1].split()[0]: line for line in lines}
+    for name, title in (BLOCKING | WARNING).items():
+        assert title in told[name]
+        assert ("blocks" in told[name]) == (name in BLOCKING)
+    ours = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "fixtures" / "reward_gate.py").read_text()))
+    assert ours | {"--pairs", "--base", "--candidate", "--seeds", "--basket", "--store"} <= told.keys()
+    assert all(name in text for name in ("report.pdf", "methodology.md", "scores.jsonl", "verdict.json", "summary.md"))
 
 
 def test_more_runs_than_have_a_name_of_their_own_are_counted():

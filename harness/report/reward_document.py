@@ -151,7 +151,7 @@ def _worst(found: RewardScores) -> list[dict[str, Any]]:
     """The pairs whose mean margin is lowest, over the runs that have one: where model and raters disagree most."""
     finite = np.isfinite(found.margin)
     mean = np.where(finite, found.margin, 0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)  # 0 where none has one
-    order = [at for at in np.argsort(mean, kind="stable") if mean[at] < 0][:WORST]
+    order = [at for at in np.argsort(mean, kind="stable") if round(mean[at], 3) < 0][:WORST]
     return [
         {
             **{name: getattr(found.pairs[at], name) for name in ("id", "category", "fault", "prompt")},
