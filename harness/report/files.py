@@ -7,7 +7,8 @@ from pathlib import Path
 
 FILES = (
     "verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg",
-    "summary.md", "allure.html", "card.pdf", "calls.jsonl",
+    "summary.md", "allure.html", "card.pdf", "calls.jsonl", "report.pdf", "methodology.md",
+    *(f"plots/{name}.svg" for name in ("accuracy", "scores", "margins", "reliability")),
 )  # fmt: skip
 
 

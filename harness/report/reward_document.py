@@ -7,6 +7,8 @@ of the reports is in it, and what the plots are drawn from lies beside it in sco
 from __future__ import annotations
 
 import datetime
+import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +18,8 @@ import numpy as np
 from harness.report.document import code_digest
 from harness.report.numbers import as_set, points, rounded
 from harness.reward.accuracy import Accuracy
-from harness.reward.checks import BLOCK, WARN
+from harness.reward.checks import BLOCK, NOT_ASKED, WARN
+from harness.reward.policy import CATEGORY, OVERALL, Policy
 from harness.reward.scores import RewardScores
 from harness.stats import Interval
 from harness.target import INCONCLUSIVE, MISSED, Judged
@@ -49,6 +52,8 @@ def build(release) -> dict[str, Any]:
         "policy": _policy(release.policy),
         "best_of_n": release.best_of_n,
         "run": {"device": release.options.device, "dtype": release.options.dtype, "code": code_digest()},
+        "packages": release.packages,
+        "command": _command(release),
     }
     return made | {"next": next_steps(made)}
 
@@ -67,6 +72,7 @@ def candidate_row(release, run: str) -> dict[str, Any]:
         "adapter": found.is_adapter,
         "trained_on_these_pairs": release.saw_the_judges(run) is False or None,
         "command": note.get("command"),
+        "data": note.get("data"),
         "settings": note.get("settings"),
         "threads": note.get("threads"),
         "training": note.get("training"),
@@ -78,7 +84,9 @@ def _pairs(release) -> dict[str, Any]:
     kinds = {own: int(kept.sum()) for own, kept in release.scores.categories().items()}
     return {
         "name": material.name,
+        "embedded": material.embedded,
         "train": len(material.train),
+        "train_categories": dict(sorted(Counter(pair.category for pair in material.train if pair.category).items())),
         "held_out": len(material.held_out),
         "too_long": release.too_long,
         "categories": kinds,
@@ -140,15 +148,16 @@ def _quantiles(values: np.ndarray) -> dict[str, float] | None:
 
 
 def _worst(found: RewardScores) -> list[dict[str, Any]]:
-    """The pairs whose mean margin is lowest: where the model and the raters disagree most."""
-    mean = found.margin.mean(axis=1)
-    order = [at for at in np.argsort(mean, kind="stable") if np.isfinite(mean[at]) and mean[at] < 0][:WORST]
+    """The pairs whose mean margin is lowest, over the runs that have one: where model and raters disagree most."""
+    finite = np.isfinite(found.margin)
+    mean = np.where(finite, found.margin, 0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)  # 0 where none has one
+    order = [at for at in np.argsort(mean, kind="stable") if round(mean[at], 3) < 0][:WORST]
     return [
         {
             **{name: getattr(found.pairs[at], name) for name in ("id", "category", "fault", "prompt")},
             "chosen": found.pairs[at].chosen,
             "rejected": found.pairs[at].rejected,
-            "margins": [round(float(value), 3) for value in found.margin[at]],
+            "margins": [round(float(value), 3) + 0.0 if np.isfinite(value) else None for value in found.margin[at]],
         }
         for at in order
     ]
@@ -156,6 +165,31 @@ def _worst(found: RewardScores) -> list[dict[str, Any]]:
 
 def _policy(policy) -> dict[str, Any]:
     return asdict(policy) | {"level": 1 - policy.alpha}
+
+
+def _command(release) -> str:
+    """The line that judges this again, in the checkout; another --basket has to be named besides."""
+    options, material = release.options, release.material
+    words = ["--base", options.base] + ([] if material.embedded else ["--pairs", str(material.judging_files[0])])
+    for text in release.given:
+        words += ["--candidate", text]
+    if not release.given:
+        words += ["--seeds", ",".join(map(str, release.seeds)), "--train-pairs", str(release.pairs)]
+    for name, share in _targets(release.policy).items():
+        words += ["--target", f"{name}={as_set(round(100 * share, 6))}"]
+    return shlex.join(["python", "-m", "pytest", "-m", "reward", *_joined(words)])
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Options and values in one word each: an absolute path by itself would be taken for a place to look for tests."""
+    return [f"{option}={value}" for option, value in zip(words[::2], words[1::2], strict=True)]
+
+
+def _targets(policy: Policy) -> dict[str, float]:
+    """Those that are not the gate's own."""
+    own = {OVERALL: policy.overall, CATEGORY: policy.category, **policy.categories}
+    usual = {OVERALL: Policy.overall, CATEGORY: Policy.category}
+    return {name: share for name, share in own.items() if usual.get(name) != share}
 
 
 # ---- advice ----------------------------------------------------------------------------------------------------------
@@ -169,14 +203,21 @@ def next_steps(document: Document) -> list[str]:
         if row["verdict"] == MISSED:
             told.append(
                 f"{name}: {points(row['share'] / 100)}% where more than {as_set(row['target'])}% is asked for: collect"
-                " pairs of this kind, whose faults are like those it gets wrong (worst pairs, below)."
+                " pairs of this kind, whose faults are like those of its worst pairs."
                 if name != "overall"
                 else f"Overall {points(row['share'] / 100)}% where more than {as_set(row['target'])}% is asked for:"
                 " train on more pairs (--train-pairs 0 for all)."
             )
+    if accuracy["overall"]["verdict"] == INCONCLUSIVE:
+        told.append(f"overall: {accuracy['overall']['reason']}")
     unclear = [name for name, row in accuracy["categories"].items() if row["verdict"] == INCONCLUSIVE]
     if unclear:
         told.append(f"On {', '.join(unclear)} the held-out pairs cannot tell; hold out more of them.")
+    told += [
+        f"{check['title']}: {check['reason']}"
+        for check in document["diagnostics"]
+        if check["verdict"] == NOT_ASKED and check["blocks"]
+    ]
     if accuracy["rules"] and accuracy["rules"][-1]["lead"]["low"] <= 0:
         best = accuracy["rules"][-1]
         told.append(

@@ -29,16 +29,21 @@ MARKS = ("o", "s", "^", "D", "v")  # of the runs, which are told apart without t
 COLORS = {PASS: GOOD, MISSED: BAD, INCONCLUSIVE: UNCLEAR}
 VERDICTS = {PASS: "s", MISSED: "X", INCONCLUSIVE: "D"}
 ROW, RIGHT, FOOT, HEAD = 0.46, 1.3, 0.5, 0.3  # inches: of a row, and beside, below and above the rows
+HALF = 3.35  # inches of a drawing that stands beside another
+NAMED = 5  # runs with a name of their own; further ones are counted
 EDGE = (0.5, 99.5)  # percentiles between which scores are drawn; the rest is drawn at the edge
 SPAN = 0.2  # least width of an axis of scores, so that a constant head looks constant
 
 
-def scores_by_category(found: RewardScores, run: str | None = None) -> bytes:
-    """Violins of chosen and rejected answers in each category, of one run (by default the first with numbers)."""
+def scores_by_category(found: RewardScores, run: str | None = None, row: float = ROW) -> bytes:
+    """Violins of chosen and rejected answers in each category, of one run (by default the first with numbers).
+
+    row: inches of each category.
+    """
     name, own = _one(found, run)
     kinds = own.categories() or {"all pairs": np.ones(len(own.pairs), bool)}
     with matplotlib.rc_context(STYLE):
-        figure, axes = _rows(list(kinds), right=0.15)
+        figure, axes = _rows(list(kinds), right=0.15, row=row)
         axes.set_xlim(*_around(own.scores, 0.04))
         for at, kept in enumerate(kinds.values()):
             for side, color in enumerate((CHOSEN, REJECTED)):
@@ -48,38 +53,40 @@ def scores_by_category(found: RewardScores, run: str | None = None) -> bytes:
         return _svg(figure)
 
 
-def margins(found: RewardScores) -> bytes:
-    """Histogram of the margins of every run, right ones at the right of zero."""
+def margins(found: RewardScores, width: float = WIDTH) -> bytes:
+    """Histogram of the margins of every run, right ones at the right of zero. width: inches."""
     runs = _numbers(found)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _single(2.5)
+        figure, axes = _single(2.7, width)
         together = np.concatenate([own.margin[:, 0] for own in runs.values()])
         edges = np.linspace(*_around(together, 0.0), 41)
-        for name, color in zip(found.runs, _cycle(SHADES, len(found.runs)), strict=True):
+        labels = _named([f"{shown(name, 14)}{'' if name in runs else ': no numbers'}" for name in found.runs])
+        for name, label, color in zip(found.runs, labels, _cycle(SHADES, len(found.runs)), strict=True):
             if (own := runs.get(name)) is None:
-                axes.plot([], [], color=color, label=f"{shown(name, NAME)}: no numbers")
+                axes.plot([], [], color=color, label=label)
                 continue
             heights, _ = np.histogram(np.clip(own.margin[:, 0], edges[0], edges[-1]), edges)
-            axes.stairs(100 * heights / len(own.pairs), edges, color=color, linewidth=1.3, label=shown(name, NAME))
+            axes.stairs(100 * heights / len(own.pairs), edges, color=color, linewidth=1.3, label=label)
         axes.axvspan(0, edges[-1], color=ALLOWED, linewidth=0, zorder=0)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel("Margin, chosen minus rejected; above 0 the model is right; the outermost bars hold all beyond")
+        axes.set_xlabel("Margin, chosen minus rejected; above 0 it is right\n(the outermost bars hold all beyond)")
         axes.set_ylabel("% of pairs")
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        axes.legend(frameon=False, fontsize=7.5, loc="upper right", handlelength=1.2, borderaxespad=0.1, ncols=2)
+        axes.set_ylim(0, axes.get_ylim()[1] * (1.1 + 0.1 * min(len(found.runs), NAMED) / 2))  # so that it lies on none
         _plain(axes)
         return _svg(figure)
 
 
-def reliability_curve(found: RewardScores, bins: int = 10, alpha: float = 0.05) -> bytes:
+def reliability_curve(found: RewardScores, bins: int = 10, alpha: float = 0.05, width: float = 4.6) -> bytes:
     """Share of right answers beside confidence, with bounds, of the run with the largest calibration error; the other
-    runs as lines. The number of pairs stands at each bin."""
+    runs as lines. The number of pairs of a bin is said. width: inches."""
     curves = {
         name: reliability(own.margin[:, 0], own.right[:, 0], bins, alpha) for name, own in _numbers(found).items()
     }
     worst = max(curves, key=lambda name: curves[name].error)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _single(3.6, width=4.6)
+        figure, axes = _single(2.7 if width <= HALF else 3.6, width)
         axes.plot([50, 100], [50, 100], color=LINE, linewidth=1, dashes=(4, 3), zorder=1)
         for name, curve in curves.items():
             if name != worst:
@@ -88,13 +95,13 @@ def reliability_curve(found: RewardScores, bins: int = 10, alpha: float = 0.05) 
         low, high = (100 * np.array([getattr(own, end) for own in curves[worst].bins]) for end in ("low", "high"))
         axes.vlines(x, low, high, color=CHOSEN, linewidth=1.4, zorder=3)
         axes.plot(x, y, "o-", color=CHOSEN, markersize=4, linewidth=1.2, zorder=4)
-        bottom = 5 * np.floor(min(45, low.min() - 3) / 5)
+        bottom = 5 * np.floor(min(45, low.min() - 6) / 5)
         each = sorted({own.pairs for own in curves[worst].bins})
         held = count(each[0]) if len(each) == 1 else f"{count(each[0])} to {count(each[-1])}"
         others = "; grey: the other runs" if len(curves) > 1 else ""
         axes.text(99.5, bottom + 1.5, f"each point {held} pairs{others}", ha="right", fontsize=8, color=MUTED)
         error = f"calibration error {points(curves[worst].error)} points, by chance {points(curves[worst].by_chance)}"
-        axes.set_title(f"{shown(worst, NAME)}: {error}", fontsize=8.5, loc="left", color=INK)
+        axes.set_title(f"{shown(worst, 14)}: {error}", fontsize=8, loc="right", color=INK)
         axes.set_xlim(49, 101)
         axes.set_ylim(bottom, 101)
         axes.set_xlabel("Confidence, sigmoid(|margin|), %")
@@ -103,10 +110,13 @@ def reliability_curve(found: RewardScores, bins: int = 10, alpha: float = 0.05) 
         return _svg(figure)
 
 
-def accuracy(found: Accuracy) -> bytes:
-    """Overall and each category with bounds over all runs, each on its own target (dashed), and every run as a mark."""
+def accuracy(found: Accuracy, row: float = ROW) -> bytes:
+    """Overall and each category with bounds over all runs, each on its own target (dashed), and every run as a mark.
+
+    row: inches of each.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _rows([judged.name for judged in found.judged], right=RIGHT)
+        figure, axes = _rows([judged.name for judged in found.judged], right=RIGHT, row=row)
         shares = [[run.overall for run in found.runs]]
         shares += [[run.categories[name] for run in found.runs] for name in found.categories]
         drawn = [value for judged in found.judged for value in (judged.low, judged.high, judged.target)]
@@ -115,11 +125,9 @@ def accuracy(found: Accuracy) -> bytes:
             _judged(axes, at, judged, own)
         axes.axhline(0.5, color=LINE, linewidth=0.6)
         axes.set_xlabel("Right, % of held-out pairs; dashed: the target")
-        runs = [
-            (shown(run.name, 14), MUTED, mark)
-            for run, mark in zip(found.runs, _cycle(MARKS, len(found.runs)), strict=True)
-        ]
-        _key(axes, runs, hollow=True)
+        runs = _named([shown(run.name, 14) for run in found.runs])
+        shown_ones = zip(runs, _cycle(MARKS, len(runs)), strict=True)
+        _key(axes, [(name, MUTED, mark) for name, mark in shown_ones if name is not None], hollow=True)
         return _svg(figure)
 
 
@@ -152,11 +160,11 @@ def _violin(axes, scores: np.ndarray, at: int, side: int, color: str) -> None:
     axes.vlines(middle, at, at + np.interp(middle, x, height), color="white", linewidth=1.4)
 
 
-def _rows(names: Sequence[str], right: float):
+def _rows(names: Sequence[str], right: float, row: float):
     """A figure with a row for each name, which stands at its left."""
     names = [shown(name, NAME, middle=True) for name in names]
     left = max(columns(name) for name in names) * LETTER + 0.15
-    inside = ROW * len(names)
+    inside = row * len(names)
     height = HEAD + inside + FOOT
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((left / WIDTH, FOOT / height, (WIDTH - left - right) / WIDTH, inside / height))
@@ -168,8 +176,8 @@ def _rows(names: Sequence[str], right: float):
 
 
 def _single(height: float, width: float = WIDTH):
-    figure = Figure(figsize=(width, height))
-    return figure, figure.add_axes((0.6 / width, FOOT / height, 1 - 0.75 / width, 1 - (FOOT + HEAD) / height))
+    figure, foot = Figure(figsize=(width, height)), FOOT + 0.14  # a label of two lines
+    return figure, figure.add_axes((0.6 / width, foot / height, 1 - 0.75 / width, 1 - (foot + HEAD) / height))
 
 
 def _key(axes, entries: Sequence[tuple[str, str, str]], hollow: bool = False) -> None:
@@ -213,6 +221,12 @@ def _numbers(found: RewardScores) -> dict[str, RewardScores]:
 def _left_out(found: RewardScores, run: str) -> str:
     missing = len(found.pairs) - len(dict(alone(found))[run].pairs)
     return f"; {count(missing)} pairs without numbers left out" if missing else ""
+
+
+def _named(labels: Sequence[str]) -> list[str | None]:
+    """None for what is only counted, by the last label that is there."""
+    more = len(labels) - NAMED
+    return [*labels] if more <= 0 else [*labels[: NAMED - 1], f"and {more + 1} more", *[None] * more]
 
 
 def _cycle(values: Sequence[str], count: int) -> list[str]:

@@ -1,0 +1,292 @@
+"""methodology.md of a reward model, for the team that would use it: how it was made and judged, what was not tested.
+
+    markdown_of(json.loads(Path("out/verdict.json").read_text()))
+
+Made from verdict.json alone, so every figure in it is one of that run. What the document does not hold is said to be
+not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.held_out import ALIKE, RUN
+from harness.report import reward_lines, reward_untested
+from harness.report.foreign import markdown, shown
+from harness.report.numbers import as_set, confidence, count, points, rate, signed
+
+TEXT, COMMAND = 400, 2000  # columns
+STEPS = 8  # rows of one training's log
+LOSS = "-log sigmoid(s(x, chosen) - s(x, rejected)) + c (s(x, chosen) + s(x, rejected))^2"
+SOURCES = (
+    "Bradley and Terry 1952, Biometrika 39:324-345 (the model); Ouyang et al. 2022, arXiv:2203.02155 (eq. 1, the loss);"
+    " Eisenstein et al. 2023, arXiv:2312.09244 (the centring term)."
+)
+
+Document = Mapping[str, Any]
+
+
+def markdown_of(document: Document) -> str:
+    """The whole file."""
+    parts = [
+        f"# Methodology of a reward model: {document['decision']}",
+        f"**{_text(document['line'])}**",
+        "Made from `verdict.json` of this run. Shares are in % of pairs unless a unit is named.",
+    ]
+    sections = {
+        "What was judged": _judged(document),
+        "To run it again": _again(document),
+        "Data and splits": _data(document),
+        "Loss": _loss(document),
+        "Training, and how it went": _training(document),
+        "Seeds": _seeds(document),
+        "Targets, and how the bounds are made": _targets(document),
+        "Diagnostics": _diagnostics(document),
+        "Best of n": _best_of_n(document),
+        "What was not tested": [_list(map(_text, reward_untested.untested(document)))],
+    }
+    parts += [part for title, told in sections.items() for part in (f"## {title}", *told)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _judged(document: Document) -> list[str]:
+    head = ("model", "which", "digest of its weights")
+    models = [("base", document["base"]), *((row["run"], row) for row in document["candidates"])]
+    rows = [(name, row["spec"], row["digest"]) for name, row in models]
+    told = (
+        "A reward model gives one number to a conversation with an answer. It is right on a pair if the answer that the"
+        " rater chose gets the higher one; a tie counts as half, and a score that is no number as wrong."
+    )
+    return [told, _table(head, rows)]
+
+
+def _again(document: Document) -> list[str]:
+    run, packages = document["run"], document["packages"]
+    threads = sorted({row["threads"] for row in document["candidates"] if row["threads"]})
+    told = [f"This gate, in a checkout of the same code:\n\n{_code(document['command'])}"]
+    told += [
+        f"Training of {_text(row['run'])}" + (f":\n\n{_code(row['command'])}" if row["command"] else ": not recorded.")
+        for row in document["candidates"]
+    ]
+    versions = ", ".join(f"{name} {packages[name]}" for name in sorted(packages)) or "not recorded"
+    data = sorted({row["data"] for row in document["candidates"] if row["data"]})
+    rows = [
+        ("device and number format of the scores", f"{run['device']}, {run['dtype']}"),
+        ("threads of the trainings", ", ".join(map(str, threads)) or "not recorded"),
+        ("digest of the training file", ", ".join(data) or "not recorded"),
+        ("code", run["code"]),
+        ("packages", versions),
+    ]
+    told.append(_table(("what", "which"), rows))
+    told.append("Another number of threads, device or package may change the last digits of an adapter and its scores.")
+    return told
+
+
+def _data(document: Document) -> list[str]:
+    pairs = document["pairs"]
+    kinds = {**pairs["train_categories"], **pairs["categories"]}
+    rows = [
+        (name, count(pairs["train_categories"].get(name, 0)), count(pairs["categories"].get(name, 0)))
+        for name in sorted(kinds)
+    ]
+    told = [
+        f"{_text(pairs['name'])}: {count(pairs['train'])} pairs to train on, {count(pairs['held_out'])} held out."
+        f" {_split(pairs)}",
+        _table(("category", "to train on", "held out and judged"), rows, right=True),
+        f"{count(pairs['pairs'])} pairs of {count(pairs['prompts'])} prompts; {count(pairs['duplicates'])} repeat an"
+        f" earlier pair and {count(pairs['contradictions'])} judge one the other way round, which alone leaves at most"
+        f" {points(pairs['most_accurate'])}%. {_noise(pairs)}",
+    ]
+    if pairs["too_long"]:
+        told.append(f"{count(pairs['too_long'])} held-out pairs are longer than the model and were not asked.")
+    return told
+
+
+def _split(pairs: Mapping[str, Any]) -> str:
+    if pairs["embedded"]:
+        return (
+            "THE PAIRS ARE GENERATED BY RULES: no customer wrote and no rater judged. The rejected answer is made worse"
+            " in its category alone. Every pair is a conversation of its own; those held out are of other companies and"
+            " customers, in other sentences, than those to train on."
+        )
+    return (
+        "They are split by conversation and stratified by category, always in the same way. Near-duplicate prompts"
+        f" (sets of {RUN}-word runs with a Jaccard similarity of {as_set(ALIKE)} or more) stay on one side."
+    )
+
+
+def _noise(pairs: Mapping[str, Any]) -> str:
+    if pairs["ceiling"] is None:
+        return "How many labels are wrong is not known."
+    wrong = as_set(round(100 - pairs["ceiling"], 2))
+    return f"{wrong}% of the labels are flipped on purpose, so {as_set(pairs['ceiling'])}% is the most that can be had."
+
+
+def _loss(document: Document) -> list[str]:
+    centers = sorted({row["settings"]["center"] for row in document["candidates"] if "center" in _settings(row)})
+    known = all("center" in _settings(row) for row in document["candidates"])
+    told = [
+        "Scores are read as those of the Bradley-Terry model: sigmoid(margin) is the probability that a rater takes the"
+        " chosen answer, the margin being its score minus the rejected one's."
+    ]
+    if centers:
+        told += [
+            f"The loss of a pair with the prompt x, averaged over a batch:\n\n{_code(LOSS)}",
+            f"s is the score, c = {', '.join(map(as_set, centers))}. The first term is the pairwise Bradley-Terry loss;"
+            " the second keeps scores near 0, which the first leaves open.",
+        ]
+    if not known:
+        told.append("With which loss the candidates without a note of their training were trained is not recorded.")
+    return [*told, f"Sources: {SOURCES}"]
+
+
+def _settings(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row["settings"] or {}
+
+
+def _training(document: Document) -> list[str]:
+    told = []
+    recorded = [row for row in document["candidates"] if row["settings"]]
+    if recorded:
+        names = list(dict.fromkeys(key for row in recorded for key in row["settings"]))
+        rows = [
+            (name, ", ".join(dict.fromkeys(_setting(row["settings"].get(name)) for row in recorded))) for name in names
+        ]
+        told += ["Settings; several values are those of the runs in their order.", _table(("setting", "value"), rows)]
+    for row in document["candidates"]:
+        told += _course(row)
+    return told
+
+
+def _setting(value: Any) -> str:
+    return as_set(value) if isinstance(value, int | float) else str(value)
+
+
+def _course(row: Mapping[str, Any]) -> list[str]:
+    """How one training went: its log at up to `STEPS` steps, the last among them."""
+    name, training = _text(row["run"]), row["training"] or {}
+    log = training.get("log") or []
+    if not log:
+        return [f"How the training of {name} went is not recorded."]
+    said = f"{name}: {count(training['pairs'])} pairs, {count(training.get('too_long', 0))} left out as too long."
+    at = sorted({round(n * (len(log) - 1) / max(1, min(STEPS, len(log)) - 1)) for n in range(min(STEPS, len(log)))})
+    rows = [(str(log[n]["step"]), *(f"{log[n][key]:.3f}" for key in ("loss", "accuracy", "margin"))) for n in at]
+    head = ("step", "loss", "accuracy, share of training pairs", "margin")
+    return [f"{said} Each row is a mean over the steps since the log's row before.", _table(head, rows, right=True)]
+
+
+def _seeds(document: Document) -> list[str]:
+    accuracy = document["accuracy"]
+    kinds = list(accuracy["categories"])
+    rows = [
+        (run["run"], _p(run["overall"]), *(_p(run["categories"][kind]) for kind in kinds)) for run in accuracy["runs"]
+    ]
+    told = [_table(("run", "overall", *kinds), rows, right=True)]
+    if accuracy["spread"] is None:
+        return [*told, "One training run: how much depends on its seed is not known."]
+    told.append(
+        f"Mean {_p(accuracy['overall']['share'])}, standard deviation {_p(accuracy['spread'])} points; the worst run is"
+        f" {_text(accuracy['worst_run'])}. Of runs of this recipe a seed draws the score head and the order of the"
+        " pairs; all of them see the same pairs."
+    )
+    return told
+
+
+def _targets(document: Document) -> list[str]:
+    level = confidence(document["policy"]["alpha"])
+    told = (
+        f"Each bound is one-sided and holds with {level} confidence. With several runs it is over pairs and training"
+        " runs crossed, so that both another draw of pairs and another seed are in it; with one run it is over pairs"
+        " alone. PASS: the lower bound is above the target. MISSED: the upper one is below it. INCONCLUSIVE: neither,"
+        " which is no pass."
+    )
+    union = (
+        "All targets must pass. That is an intersection-union test (Berger 1982, Technometrics 24:295-300): a model"
+        f" that misses any one target passes them all with {rate(document['policy']['alpha'])} at most, so bounds need"
+        " no correction for the number of categories. The price is power: with many categories just above their targets"
+        " one is likely to stay INCONCLUSIVE."
+    )
+    accuracy = document["accuracy"]
+    reasons = [
+        f"{name}: {row['reason']}" for name, row in {"overall": accuracy["overall"], **accuracy["categories"]}.items()
+    ]
+    rules = [
+        (rule["name"], _p(rule["accuracy"]), "{} [{}, {}]".format(*(signed(value / 100) for value in _lead(rule))))
+        for rule in accuracy["rules"]
+    ]
+    beside = [
+        "Rules that understand nothing, on the same pairs; those that learn have seen the whole training side:",
+        _table(("rule", "right", "model ahead by, points"), rules, right=True),
+    ]
+    table = _table(reward_lines.HEAD, reward_lines.rows(document), right=True)
+    return [told, union, table, _list(map(_text, reasons)), *(beside if rules else ["No trivial rule was measured."])]
+
+
+def _lead(rule: Mapping[str, Any]) -> list[float]:
+    return [rule["lead"][name] for name in ("share", "low", "high")]
+
+
+def _diagnostics(document: Document) -> list[str]:
+    head = ("diagnostic", "if bad", "value", "threshold", "verdict", "what was found")
+    rows = [
+        (
+            check["title"],
+            "blocks" if check["blocks"] else "warns",
+            "not asked" if check["value"] is None else _three(check["value"]),
+            _three(check["threshold"]),
+            check["verdict"],
+            check["reason"],
+        )
+        for check in document["diagnostics"]
+    ]
+    return [
+        "The worst training run counts in each. `fixtures/baskets/reward.toml` sets every threshold with its reason,"
+        " and another --basket may set others: those here were used. Shares in this table lie between 0 and 1.",
+        _table(head, rows),
+    ]
+
+
+def _best_of_n(document: Document) -> list[str]:
+    found = document["best_of_n"]
+    if not found:
+        return ["Not asked: there is nobody to compare the answers that this reward would pick."]
+    raters = ", ".join(found["raters"])
+    said = found["sentence"]
+    return [
+        f"{_text(said[:1].upper() + said[1:])}.",
+        f"THE RATERS ARE SIMULATED, rules that know which answer is right ({_text(raters)}): no evidence that people"
+        " would agree. It decides nothing.",
+    ]
+
+
+# ---- Markdown --------------------------------------------------------------------------------------------------------
+
+
+def _text(text: object) -> str:
+    """What others have named, on one line, with nothing of it acting."""
+    return markdown(shown(text, TEXT))
+
+
+def _code(text: str) -> str:
+    return f"```\n{shown(text, COMMAND)}\n```"
+
+
+def _list(texts) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: bool = False) -> str:
+    """right: all columns but the first are set right."""
+    rule = ["---", *["---:" if right else "---"] * (len(head) - 1)]
+    lines = [map(_text, head), rule, *(map(_text, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _three(value: float) -> str:
+    """Three digits of a diagnostic's figure, which has a unit of its own."""
+    return as_set(float(f"{value:.3g}"))
+
+
+def _p(value: float) -> str:
+    return points(value / 100)
