@@ -163,6 +163,7 @@ def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> t
 
     from recipes.sorted_batches import SortedTrainer, batches
 
+    datasets.disable_progress_bars()
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)  # draws the score head
     model = scoring_model(base.path, settings.depth, torch.bfloat16 if cuda else torch.float32)

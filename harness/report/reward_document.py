@@ -51,11 +51,19 @@ def build(release) -> dict[str, Any]:
         "worst_pairs": _worst(found),
         "policy": _policy(release.policy),
         "best_of_n": release.best_of_n,
-        "run": {"device": release.options.device, "dtype": release.options.dtype, "code": code_digest()},
+        "basket": release.policy.name,
+        "run": {"device": release.options.device, "dtype": release.options.dtype},
+        "code": code_digest(),
         "packages": release.packages,
         "command": _command(release),
     }
     return made | {"next": next_steps(made)}
+
+
+def about(document: Document) -> dict[str, Any]:
+    """What was run and what was asked for, as `harness.report.allure_results.environment` reads it."""
+    asked = {name: document["policy"][name] for name in ("overall", "category", "alpha")}
+    return {**document, "policy": asked}
 
 
 def decision_line(document: Document) -> str:
