@@ -73,7 +73,7 @@ class Settings:
     rank: int = 8
     alpha: int = 16
     depth: int = 16
-    layers: int = 6
+    layers: int = 4
     max_length: int = 512
     seed: int = 0
 
@@ -160,7 +160,8 @@ def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> t
     import torch
     from peft import LoraConfig
     from transformers import ProgressCallback
-    from trl import RewardTrainer
+
+    from recipes.sorted_batches import SortedTrainer, batches
 
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)  # draws the score head
@@ -175,9 +176,12 @@ def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> t
         train_on(model, below, table.states)
         targets, texts = [_moved(target, stack, -below) for target in targets], table.rows
     rows = [{"chosen_ids": c, "rejected_ids": r} for c, r in zip(texts[::2], texts[1::2], strict=True)]
-    trainer = RewardTrainer(
+    lengths = [max(map(len, pair)) for pair in zip(texts[::2], texts[1::2], strict=True)]
+    order = batches(lengths, settings.batch, settings.epochs, settings.seed)
+    trainer = SortedTrainer(
+        order=order,
         model=model,
-        args=_arguments(work, settings, cuda),
+        args=_arguments(work, settings, len(order), cuda),
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=LoraConfig(
@@ -210,12 +214,12 @@ def _moved(name: str, stack: str, by: int) -> str:
     return re.sub(rf"(?<={re.escape(stack)}\.)\d+", lambda n: str(int(n[0]) + by), name)
 
 
-def _arguments(work: Path, settings: Settings, cuda: bool):
+def _arguments(work: Path, settings: Settings, steps: int, cuda: bool):
     from trl import RewardConfig
 
     return RewardConfig(
         output_dir=str(work),
-        num_train_epochs=settings.epochs,
+        max_steps=steps,
         per_device_train_batch_size=settings.batch,
         learning_rate=settings.lr,
         lr_scheduler_type="linear",

@@ -6,6 +6,7 @@ And a killed run ends as one that was not killed; what is saved scores as it was
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
 from recipes import reward
 from recipes.reward import Settings, _drawn, _trainer, draw, main, train, trained
+from recipes.sorted_batches import batches
 from tests.conftest import save_tiny
 
 PAIRS = [
@@ -197,6 +199,18 @@ def test_all_seeds_see_the_same_pairs():
     assert draw(PAIRS, 4) == draw(PAIRS, 4)
     assert len({pair.id for pair in draw(PAIRS, 4)}) == 4
     assert len(draw(PAIRS, 0)) == len(PAIRS) == len(draw(PAIRS, 99))
+
+
+def test_batches_hold_each_row_once_an_epoch_and_rows_of_like_length_together():
+    lengths = [random.Random(n).randint(20, 200) for n in range(300)]
+    made = batches(lengths, 16, 2, seed=0)
+    half = len(made) // 2
+    for epoch in (made[:half], made[half:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(300))
+    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in made)
+    assert padded < 1.25 * 2 * sum(lengths)  # in a random order it is about 1.7 times
+    assert made[:half] != made[half:]
+    assert made == batches(lengths, 16, 2, seed=0) != batches(lengths, 16, 2, seed=1)
 
 
 def test_a_model_without_a_chat_template_is_trained_too(data, tmp_path):
