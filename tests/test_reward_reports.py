@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.report import reward_lines, reward_methodology, reward_page, reward_pages, reward_plots, reward_report
+from harness.report import (
+    allure_results,
+    reward_lines,
+    reward_methodology,
+    reward_page,
+    reward_pages,
+    reward_plots,
+    reward_report,
+)
 from harness.report.files import remove_verdict
 from harness.report.reward_document import build, candidate_row
 from harness.reward.checks import BLOCKING, WARNING
@@ -260,6 +268,13 @@ def test_the_page_of_a_target_has_the_rules_on_the_same_pairs():
         share = lead.accuracy if name == "overall" else by_category[lead.name][name]
         assert f">{lead.name}<" in html
         assert f">{100 * share:.1f}<" in html
+
+
+def test_allure_is_told_what_was_run():
+    found = allure_results.environment(build(SOUND))
+    assert found["Basket"] == "reward"
+    assert found["Package trl"] == "1.16"
+    assert found["Candidate 3"] == "./seed2"
 
 
 def test_candidates_of_other_programs_have_pages_too():

@@ -51,7 +51,9 @@ def build(release) -> dict[str, Any]:
         "worst_pairs": _worst(found),
         "policy": _policy(release.policy),
         "best_of_n": release.best_of_n,
-        "run": {"device": release.options.device, "dtype": release.options.dtype, "code": code_digest()},
+        "basket": release.policy.name,
+        "run": {"device": release.options.device, "dtype": release.options.dtype},
+        "code": code_digest(),
         "packages": release.packages,
         "command": _command(release),
     }

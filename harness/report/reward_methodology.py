@@ -75,7 +75,7 @@ def _again(document: Document) -> list[str]:
         ("device and number format of the scores", f"{run['device']}, {run['dtype']}"),
         ("threads of the trainings", ", ".join(map(str, threads)) or "not recorded"),
         ("digest of the training file", ", ".join(data) or "not recorded"),
-        ("code", run["code"]),
+        ("code", document["code"]),
         ("packages", versions),
     ]
     told.append(_table(("what", "which"), rows))
