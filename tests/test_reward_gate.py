@@ -30,7 +30,7 @@ def write_rows(path: Path, rows: int = ROWS, turned: str | None = None) -> Path:
     """Pairs that anyone can tell apart by a mark at the end; turned: the category that is judged the other way."""
     made = []
     for n in range(rows):
-        good, bad = f"We sent order {n}!!!", f"No idea, {n}???"
+        good, bad = f"We sent order {n}{'!' * (n % 8 // 7)}!!!", f"No idea, {n}???"  # lengths differ not by one value
         kind = KINDS[n % 2]
         chosen, rejected = (bad, good) if kind == turned else (good, bad)
         prompt = f"{WORDS[n % 16]} {WORDS[n * 7 % 16]} {n * 7919 % 1000}: where is {kind} {n}?"

@@ -38,6 +38,7 @@ def content(document: Document) -> dict[str, Any]:
         "checks": _checks(document, max(FEWEST, LINES - len(kept))),
         "best_of_n": _best_of_n(document),
         "left_out": _left_out(document, kept),
+        "noise": _noise(document["pairs"]["ceiling"]),
         "worst": [_pair(document, pair) for pair in document["worst_pairs"][:PAIRS]],
         "next": _next(document),
         "foot": f"{date(document['created'])} · verdict {digest_of_verdict(document)[:12]}",
@@ -163,6 +164,14 @@ def _left_out(document: Document, kept: Sequence[str]) -> str:
     if left := len(document["accuracy"]["categories"]) - len(kept):
         told.append(f"{count(left)} categories are left out here; plots/ has all.")
     return shown(" ".join(told), NOTE)
+
+
+def _noise(ceiling: float | None) -> str:
+    """Beside the worst pairs. ceiling: points, None where it is not known."""
+    if ceiling is None:
+        return "Where the label is wrong, it is the model that is right; look at these pairs first."
+    wrong = as_set(round(100 - ceiling, 2))
+    return f"{wrong}% of the labels are flipped on purpose, and some of these pairs may be among them."
 
 
 def _pair(document: Document, pair: Mapping[str, Any]) -> dict[str, Any]:
