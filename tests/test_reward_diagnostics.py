@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.reward.calibration import reliability
-from harness.reward.checks import BLOCK, BLOCKING, NOT_ASKED, OK, WARN, WARNING
+from harness.reward.checks import BLOCK, BLOCKING, NOT_ASKED, OK, WARN, WARNING, Figure, Question, answer
 from harness.reward.diagnostics import diagnose
 from harness.reward.policy import Diagnostics, Policy
 from harness.reward.scores import BLIND, TRUNCATED
@@ -167,3 +167,10 @@ def test_exact_probabilities_give_the_error_that_chance_gives_and_bounds_that_ho
 def test_no_pairs_are_no_curve():
     with pytest.raises(ValueError, match="no pairs give no curve"):
         reliability([], [])
+
+
+def test_a_figure_that_is_no_number_is_never_in_order():
+    question = Question("spread", 0.05, True, "it must be 0.05 or more", "look at it")
+    figures = {"seed0": Figure(1.0, "fine"), "seed1": Figure(float("nan"), "no number")}
+    found = answer(question, figures)
+    assert (found.verdict, found.run) == ("BLOCK", "seed1")

@@ -36,8 +36,8 @@ def share_range(estimate: float, low: float | None, high: float | None) -> str:
 
 
 def confidence(alpha: float) -> str:
-    """The level of a bound from its error rate: 0.05 -> '95%', 0.025 -> '97.5%'."""
-    return f"{100 * (1 - alpha):g}%"
+    """The level of a bound from its error rate: 0.05 -> '95%', 0.025 -> '97.5%', 0.05 / 15 -> '99.67%'."""
+    return f"{100 * (1 - alpha):.4g}%"
 
 
 def rate(alpha: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
@@ -87,8 +88,8 @@ def answer(
     if not asked:
         return Check(question.name, title, blocks, NOT_ASKED, None, question.threshold, f"Not asked: {unasked}.")
     sign = 1 if question.low_is_bad else -1
-    run, figure = min(asked.items(), key=lambda item: sign * item[1].value)
-    bad = sign * figure.value < sign * question.threshold
+    run, figure = min(asked.items(), key=lambda item: (not isnan(item[1].value), sign * item[1].value))
+    bad = not sign * figure.value >= sign * question.threshold  # also where it is no number
     where = f"In {unit} {run}" if len(asked) == 1 else f"In the worst {unit}, {run},"
     reason = f"{where} {figure.said}, and {question.limit}{f': {question.remedy}' if bad else ''}."
     verdict = (BLOCK if blocks else WARN) if bad else OK
