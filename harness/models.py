@@ -143,7 +143,7 @@ class LoadedModels:
             loaded = PeftModel.from_pretrained(loaded, adapter.path, adapter_name=adapter.digest)
         elif adapter.digest not in loaded.peft_config:
             loaded.load_adapter(adapter.path, adapter_name=adapter.digest)
-        _all_applied(loaded, adapter)
+        check_applied(loaded, adapter)
         self._full[owner.digest] = loaded.eval()
         return loaded
 
@@ -186,8 +186,11 @@ def _folded(loaded, adapter: str) -> Iterator[None]:
         unfold()
 
 
-def _all_applied(loaded, adapter: CheckedModel) -> None:
-    """PEFT fills in what an adapter's file lacks and drops what the configuration does not name, with a warning."""
+def check_applied(loaded, adapter: CheckedModel) -> None:
+    """`Unusable` unless an adapter's file and its configuration name the same weights.
+
+    PEFT fills in what the file lacks and drops what the configuration does not name, with a warning.
+    """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 

@@ -242,15 +242,20 @@ def _arguments(work: Path, settings: Settings, steps: int, cuda: bool):
 
 
 def _renumber(made: Path, stack: str, by: int) -> None:
-    """Gives the blocks of a saved adapter the numbers that they have in the base."""
+    """Gives the blocks of a saved adapter the numbers that they have in the base.
+
+    peft shortens a list of modules that is all there are of their kind, which in the base it is not.
+    """
     from safetensors.torch import load_file, save_file
 
     if not by:
         return
     weights, config = made / checkpoints.ADAPTER_WEIGHTS, made / "adapter_config.json"
-    save_file({_moved(name, stack, by): tensor for name, tensor in load_file(weights).items()}, weights)
+    moved = {_moved(name, stack, by): tensor for name, tensor in load_file(weights).items()}
+    save_file(moved, weights)
     held = json.loads(config.read_text())
-    held["target_modules"] = sorted(_moved(name, stack, by) for name in held["target_modules"])
+    factors = [name.removeprefix("base_model.model.").partition(".lora_") for name in moved]
+    held["target_modules"] = sorted({module for module, factor, _ in factors if factor})
     config.write_text(json.dumps(held))
 
 

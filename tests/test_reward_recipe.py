@@ -118,6 +118,15 @@ def test_what_is_trained_on_the_table_is_what_the_whole_model_scores(base, data,
     assert np.std(whole) > 0.01
 
 
+def test_an_adapter_names_the_layers_that_it_changes_and_no_others(base, data, tmp_path):
+    """peft shortens a list of twenty modules or more to the last parts of their names, which others have too."""
+    out = train(base, data, tmp_path / "out", replace(QUICK, depth=4, layers=3))
+    targets = json.loads((out / "adapter_config.json").read_text())["target_modules"]
+    assert len(targets) == 7 * 3
+    assert {name.split(".")[2] for name in targets} == {"1", "2", "3"}
+    RewardModels(base, [check(parse_model(str(out)), base)])  # which refuses weights that are not the file's
+
+
 def test_training_teaches_the_pairs(base, data, tmp_path):
     adapter = check(parse_model(str(train(base, data, tmp_path / "out", replace(QUICK, epochs=8)))), base)
     tokenizer = tokenizer_of(base)

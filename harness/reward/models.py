@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harness.blocks import above, is_exact, stack_of, states_below
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
+from harness.models import check_applied
 from harness.specs import Unusable
 
 BUDGET = {"cpu": 2048, "cuda": 32768}  # tokens at a time, with padding
@@ -95,6 +96,8 @@ class RewardModels:
         model = PeftModel.from_pretrained(model, adapters[0].path, adapter_name=names[0])
         for adapter, name in zip(adapters[1:], names[1:], strict=True):
             model.load_adapter(adapter.path, adapter_name=name)
+        for adapter in adapters:
+            check_applied(model, adapter)
         return _Group(model.to(self.device).eval(), model.get_base_model(), names, lowest)
 
     def _whole(self, candidate: CheckedModel) -> _Group:
