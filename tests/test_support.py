@@ -78,16 +78,17 @@ def texts(forms) -> set[str]:
     return set().union(*(texts(form) for form in (forms.values() if isinstance(forms, dict) else forms)))
 
 
-def test_every_name_and_figure_of_an_answer_stands_in_its_prompt(made):
+def test_every_name_and_figure_of_an_answer_stands_in_its_prompt_but_for_invented_ones(made):
     for category in CATEGORIES:
         for pair, better, worse in of(made, category):
-            for text in (better, worse):
+            for text in (better, *[worse] * (category != "hallucination")):
                 assert set(FIGURE.findall(text)) <= set(FIGURE.findall(pair.prompt)), pair
                 named = re.match(r"(?:Hello|Hi|Dear) (\w+)", text)
                 assert not named or named[1] in pair.prompt
 
 
-def test_a_hallucination_tells_a_figure_of_another_fact_and_the_better_answer_does_not(made):
+def test_a_hallucination_tells_a_figure_that_the_facts_contradict_and_the_better_answer_does_not(made):
+    invented = []
     for pair, better, worse in of(made, "hallucination", "wrong time", "wrong fee"):
         keys = sorted((key for kind in kinds() for own in kind.keys.values() for key in own), key=len, reverse=True)
         facts = told(pair.prompt.split("\n")[0], keys)
@@ -95,6 +96,8 @@ def test_a_hallucination_tells_a_figure_of_another_fact_and_the_better_answer_do
         assert told(better, keys).items() <= facts.items(), pair
         assert not told(worse, keys).items() & facts.items(), pair
         assert told(worse, keys).keys() == told(better, keys).keys()
+        invented.append(not set(told(worse, keys).values()) <= set(facts.values()))
+    assert 0.5 < fmean(invented) < 0.7
 
 
 def told(text: str, keys: list[str]) -> dict[str, str]:
@@ -150,8 +153,9 @@ def test_no_rule_that_understands_nothing_comes_near_the_target_of_the_gate(made
     rules = measure(made.train, made.held_out)
     assert {rule.name for rule in rules} >= {"longer answer", "first words", "bag of words"}
     for rule in rules:
-        assert rule.accuracy < 0.66, rule.name
-        assert 0.4 < rule.by_category["hallucination"] < 0.6, rule.name
+        assert rule.accuracy < 0.69, rule.name
+        reads_prompt = "prompt" in rule.name  # and sees which figures are not in it
+        assert 0.4 < rule.by_category["hallucination"] < (0.75 if reads_prompt else 0.6), rule.name
         assert rule.by_category["refusals"] < 0.62, rule.name
         assert max(rule.by_category[category] for category in ("tone", "helpfulness")) < 0.68, rule.name
 
