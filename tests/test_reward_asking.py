@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from fixtures import best_of_n, support
 from harness.checkpoints import check
 from harness.pairs import Pair, write_pairs
 from harness.reward import asking
 from harness.reward.asking import reward_scores
 from harness.reward.models import RewardModels
+from harness.reward.policy import Policy
 from harness.reward.scores import BLIND, REORDERED, TRUNCATED
 from harness.reward.texts import answered, oldest_cut
 from harness.specs import parse_model
@@ -84,3 +88,22 @@ def test_another_run_of_the_recipe_is_asked_by_itself(base, candidate, tmp_path)
     told = []
     reward_scores(base, {"other": candidate}, PAIRS, Store(tmp_path), progress=lambda *given: told.append(given))
     assert all(done == of for _, done, of in told)  # the same model, whatever it is called
+
+
+def test_the_base_answers_and_the_reward_picks_for_simulated_raters(base, candidate, tmp_path, monkeypatch):
+    monkeypatch.setattr(best_of_n, "PROMPTS", 3)
+    monkeypatch.setattr(best_of_n, "LONGEST", 12)
+    options = SimpleNamespace(device="cpu", dtype="float32", trust_remote_code=False, store=tmp_path / "store")
+    release = SimpleNamespace(base=base, candidates=(candidate,), options=options, policy=Policy())
+    found = best_of_n.embedded_best_of_n(release)
+    assert (found["prompts"], found["n"]) == (3, 4)
+    assert found["win"]["low"] <= found["win"]["estimate"] <= found["win"]["high"]
+    assert "SIMULATED raters take the answer that the reward picks" in found["sentence"]
+    monkeypatch.setattr(best_of_n, "fill", lambda *given: None)  # the texts are stored
+    assert best_of_n.embedded_best_of_n(release) == found
+
+
+def test_the_prompts_of_the_check_stand_in_no_pair_of_ours():
+    ours = support.generate()
+    known = {pair.prompt for pair in (*ours.train, *ours.held_out)}
+    assert not {pair.prompt for pair in best_of_n.fresh_pairs()} & known
