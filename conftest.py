@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.gate_session import GATES
 from fixtures.prepared import prepared, visible
 from fixtures.record import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
 from fixtures.selection import gate_selected
@@ -30,7 +31,6 @@ pytest_plugins = [
 ]
 
 NOTHING_RAN = 5
-GATES = ("forgetting", "dpo", "tickets")
 
 NO_ERROR = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt)
 
