@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.gate_session import GATES
 from fixtures.prepared import prepared, visible
 from fixtures.record import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
-from fixtures.selection import gate_selected
+from fixtures.selection import GATES, gate_selected
 from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines
 from harness.specs import Unusable

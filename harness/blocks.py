@@ -61,7 +61,12 @@ def above(model: nn.Module, at: int) -> Iterator[None]:
 
 
 def is_exact(inner: nn.Module, at: int, tokens: Tensor) -> bool:
-    """True if running below and above a cut gives the hidden states of running through."""
+    """True if running below and above a cut gives the hidden states of running through.
+
+    Never where blocks attend in different ways: a model finds a block's way by its number, which a cut changes.
+    """
+    if len(set(getattr(inner.config.get_text_config(), "layer_types", None) or ())) > 1:
+        return False
     mask = torch.ones_like(tokens)
     with torch.no_grad():
         whole = inner(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state

@@ -4,7 +4,8 @@
     train, test = split(pairs, held_out=1000, by="category")     # each category gives its share
 
 Two prompts are near duplicates if the sets of their runs of `RUN` words have a Jaccard similarity of at least `ALIKE`
-(Broder 1997, "On the resemblance and containment of documents"); what is joined through a third stays together too.
+(Broder 1997, "On the resemblance and containment of documents"), or if one goes on from the other, as a conversation
+does at a later turn; what is joined through a third stays together too.
 All prompts are compared with all, exactly: a sketch (MinHash) would pay above some ten thousand prompts.
 """
 
@@ -24,6 +25,8 @@ from harness.specs import Unusable
 
 RUN = 3  # words
 ALIKE = 0.6
+BEGINNING = 20  # characters: a shorter beginning is a greeting
+LONG_WORDS = 15  # characters of a word on average, beyond which they are no words
 ROWS = 512  # prompts compared with all others at a time
 WORD = re.compile(r"\w+")
 
@@ -97,13 +100,30 @@ def near_duplicates(texts: Sequence[str], alike: float = ALIKE) -> list[int]:
         near = shared.data >= alike * (sizes[start + shared.row] + sizes[shared.col] - shared.data)
         rows.append(start + shared.row[near])
         others.append(shared.col[near])
-    links = np.concatenate(rows), np.concatenate(others)
+    begun, gone_on = _continuations(texts)
+    links = np.concatenate([*rows, begun]), np.concatenate([*others, gone_on])
     graph = csr_matrix((np.ones(len(links[0]), np.int8), links), shape=(len(texts), len(texts)))
     labels = connected_components(graph, directed=False)[1]
     order: dict[int, int] = {}
     return [order.setdefault(int(label), len(order)) for label in labels]
 
 
+def _continuations(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of texts of `BEGINNING` characters or more, and of texts that begin with them."""
+    begun: list[int] = []
+    links: list[tuple[int, int]] = []
+    for n in sorted(range(len(texts)), key=lambda n: texts[n]):  # what begins with a text follows it
+        while begun and not texts[n].startswith(texts[begun[-1]]):
+            begun.pop()
+        links += [(begun[-1], n)] if begun else []
+        begun += [n] if len(texts[n]) >= BEGINNING else []
+    found = np.array(links, dtype=np.intp).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
 def _runs(text: str) -> set[str]:
+    """Runs of words, or of characters where words are not set apart by spaces."""
     words = WORD.findall(text.lower())
+    if sum(map(len, words)) > LONG_WORDS * len(words):
+        words = list("".join(words))
     return {" ".join(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1))}

@@ -93,6 +93,13 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def trained_on() -> str:
+    """The kind of device that a training runs on: bfloat16 on CUDA gives another adapter than float32 on a CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def seal(base, out: Path, note: Mapping[str, Any], lr: float) -> None:
     """Half-precision weights, the base by name instead of by a path of this machine, and the note of origin."""
     import torch

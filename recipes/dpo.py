@@ -39,6 +39,7 @@ from recipes.adapter import (
     settings_from,
     threads,
     top_layers,
+    trained_on,
     words_of,
 )
 from recipes.answers_only import answers_only
@@ -116,7 +117,8 @@ def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings)
     if not Path(data).is_file():
         read_pairs(data)  # says so
     programs = package_versions(PACKAGES)
-    return digest_of([VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), programs])[:24]
+    made_from = [VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), trained_on(), programs]
+    return digest_of(made_from)[:24]
 
 
 def draw(pairs: Sequence[Pair], settings: Settings) -> list[Pair]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from harness import assets
 from harness.blocks import is_exact, keep_above, states_below
+from harness.memory import free_memory
 from harness.reward.models import batches
 
 LARGEST = 4 * 2**30  # bytes of a table; above, each step computes its lower blocks itself
@@ -43,12 +44,14 @@ def states_table(model, at: int, texts: Sequence[Sequence[int]], padding: int, k
     positions = sum(map(len, texts))
     width = model.config.get_text_config().hidden_size
     inner = getattr(model, model.base_model_prefix)
-    if at == 0 or 4 * width * positions > LARGEST or not is_exact(inner, at, torch.tensor([list(texts[0])])):
+    size = 4 * width * positions
+    largest = min(LARGEST, free_memory(torch.device("cpu")) // 3)  # it is made, written, and read again
+    if at == 0 or size > largest or not is_exact(inner, at, torch.tensor([list(texts[0])])):
         return None
     numbers = iter([n for n in range(positions + 1) if n != padding])
     rows = tuple([next(numbers) for _ in text] for text in texts)
     target = assets.cache_dir() / "hidden" / key
-    folder = assets.publish(target, lambda made: _save(inner, at, texts, rows, padding, made / FILE))
+    folder = assets.publish(target, lambda made: _save(inner, at, texts, rows, padding, made / FILE), room=size)
     return Table(load_file(folder / FILE)["states"], rows)
 
 

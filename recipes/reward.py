@@ -46,6 +46,7 @@ from recipes.adapter import (
     settings_from,
     threads,
     top_layers,
+    trained_on,
     words_of,
 )
 from recipes.frozen_layers import states_table, train_on
@@ -53,6 +54,11 @@ from recipes.training_run import last_checkpoint, training_bar
 
 VERSION = 1  # raise it when the same inputs may give another adapter
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
+LOADED = """This adapter gives scores with the base loaded in exactly this way:
+
+    base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels=1{blocks})
+    model = PeftModel.from_pretrained(base, DIRECTORY)
+"""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings)
     if not Path(data).is_file():
         read_pairs(data)  # says so
     programs = package_versions(PACKAGES)
-    return digest_of([VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), programs])[:24]
+    made_from = [VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), trained_on(), programs]
+    return digest_of(made_from)[:24]
 
 
 def draw(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -207,7 +214,7 @@ def _stack(model, settings: Settings) -> tuple[str, int]:
 
 
 def _states_key(base, drawn: Drawn, settings: Settings, below: int) -> str:
-    return digest_of([base.digest, drawn.texts, settings.depth, below, threads(), package_versions()])[:24]
+    return digest_of([VERSION, base.digest, drawn.texts, settings.depth, below, threads(), package_versions()])[:24]
 
 
 def _moved(name: str, stack: str, by: int) -> str:
@@ -276,6 +283,8 @@ def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any])
         "training": training,
     }
     seal(base, out, note, settings.lr)
+    blocks = f", num_hidden_layers={settings.depth}" * bool(settings.depth)
+    (out / "README.md").write_text(LOADED.format(base=base.spec.text, blocks=blocks))
 
 
 def _parser() -> argparse.ArgumentParser:

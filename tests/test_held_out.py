@@ -113,3 +113,16 @@ def test_a_category_that_cannot_give_its_share_is_named():
         Unusable, match=r"20 of 80 pairs \(of the category 'tone', 10\) cannot be held out, as near-dup"
     ):
         split(alike, 20, by="category")
+
+
+def test_a_prompt_that_goes_on_from_another_stays_with_it():
+    first = "Customer: my parcel is late, where is it?"
+    later = f"{first} Agent: sent. {'Customer: thank you, and the other one? ' * 9}"
+    other = f"{first} Agent: lost. {'I want my money back at once. ' * 9}"
+    assert near_duplicates([first, later, "Hello!", "Hello! Where?", other]) == [0, 0, 1, 2, 0]
+
+
+def test_texts_without_spaces_are_compared_by_their_characters():
+    text = "お客様のご注文は現在配送中でございますのでもうしばらくお待ちくださいませ"
+    other = "返金の手続きには三日から五日ほどかかりますのでご了承ください"
+    assert near_duplicates([text, text.replace("現在", "只今"), other]) == [0, 0, 1]

@@ -99,7 +99,7 @@ def test_the_base_answers_and_the_reward_picks_for_simulated_raters(base, candid
     assert (found["prompts"], found["n"]) == (3, 4)
     assert found["win"]["low"] <= found["win"]["estimate"] <= found["win"]["high"]
     assert "SIMULATED raters take the answer that the reward picks" in found["sentence"]
-    monkeypatch.setattr(best_of_n, "fill", lambda *given: None)  # the texts are stored
+    monkeypatch.setattr(best_of_n, "RewardModels", None)
     assert best_of_n.embedded_best_of_n(release) == found
 
 

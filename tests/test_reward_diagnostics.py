@@ -61,7 +61,7 @@ def test_a_planted_fault_is_blocked_by_its_check(fault, check, others):
     [
         (planted.length_only, "length-only", "the rank correlation of margin and length difference is 0.99, "),
         (planted.length_only, "length-only", ": add pairs whose answers are equally long"),
-        (planted.one_reversed, "reversed", "% of the pairs of tone are right, at 99.6667% less than "),
+        (planted.one_reversed, "reversed", "% of the pairs of tone are right, at 99.67% less than "),
         (planted.broken_weights, "finite", "In the worst run, seed1, 2,800 of 2,800 scores are NaN or infinite"),
         (planted.one_value_for, "category-value", "the standard deviation of the scores of refusals is 0.0"),
         (planted.by_batch, "reordered", "In the worst run, seed2, in another order a score changes by 0.05"),
@@ -174,3 +174,12 @@ def test_a_figure_that_is_no_number_is_never_in_order():
     figures = {"seed0": Figure(1.0, "fine"), "seed1": Figure(float("nan"), "no number")}
     found = answer(question, figures)
     assert (found.verdict, found.run) == ("BLOCK", "seed1")
+
+
+def test_a_probe_that_gives_no_number_where_it_was_asked_blocks():
+    found = planted.sound(0)
+    probed = np.isfinite(found.probes[BLIND]).all(axis=(1, 2))
+    broken = found.probes[BLIND].copy()
+    broken[np.flatnonzero(probed)[1:]] = np.nan
+    found = replace(found, probes={**found.probes, BLIND: broken}, probed=probed)
+    assert {check.name: check.verdict for check in diagnose(found, Policy())}["finite"] == BLOCK

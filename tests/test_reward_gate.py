@@ -139,7 +139,7 @@ def release(given: dict, **changed):
         ({"pairs": Path("nowhere.jsonl")}, "data 'nowhere.jsonl' does not exist"),
         ({"target": ["tone"]}, "--target tone is no NAME=POINTS; write as in --target overall=75."),
         ({"target": ["wit=60"]}, "there is a target for 'wit', a category that no pair has"),
-        ({"train_pairs": -1}, "--pairs -1 is out of range"),
+        ({"train_pairs": -1}, "--train-pairs -1 is out of range; write a whole number from 0"),
         ({"candidate": ["nowhere/at/all/"]}, "model 'nowhere/at/all/' is a directory that does not exist"),
         (
             {"candidate": ["a"], "train_pairs": 10},

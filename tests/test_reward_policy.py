@@ -100,3 +100,9 @@ def test_a_target_of_a_category_that_no_pair_has_is_said():
         check_categories(with_options(Policy(), {"tones": 60}), ["tone", "refusals"])
     with pytest.raises(Unusable, match='no held-out pair has a category, and each is judged; write "category"'):
         check_categories(Policy(), [])
+
+
+@pytest.mark.parametrize("name", ["overall", "category"])
+def test_a_category_has_no_name_of_another_target(name):
+    with pytest.raises(Unusable, match=f"a category is named '{name}'"):
+        check_categories(Policy(), {name, "tone"})

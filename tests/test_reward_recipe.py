@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import Qwen3Config, Qwen3Model, TrainerCallback
 
+from harness.blocks import is_exact
 from harness.checkpoints import check
 from harness.pairs import Pair, write_pairs
 from harness.reward.models import RewardModels, check_head
@@ -77,7 +79,7 @@ def test_the_loss_is_bradley_terrys_with_scores_held_near_zero(base, tmp_path):
     scores = trainer.model(**batch).logits[:, 0].double()
     chosen, rejected = scores.chunk(2)
     expected = torch.log1p(torch.exp(rejected - chosen)).mean() + 0.3 * ((chosen + rejected) ** 2).mean()
-    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(float(expected), rel=1e-5)
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_gradient_is_that_of_finite_differences(base, tmp_path):
@@ -254,6 +256,34 @@ def test_what_cannot_be_trained_is_one_sentence(base, data, tmp_path, options, s
         main([*given, "--layers", "1", "--pairs", "8", *options])
     assert sentence in str(stopped.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_says_how_it_is_loaded_and_cannot_be_read_at_another_depth(base, data, tmp_path):
+    out = train(base, data, tmp_path / "out", QUICK)
+    assert "num_labels=1, num_hidden_layers=3)" in (out / "README.md").read_text()
+    note = json.loads((out / "lethe.json").read_text())
+    for depth in (2, -1, "3", True):
+        (out / "lethe.json").write_text(json.dumps(note | {"settings": note["settings"] | {"depth": depth}}))
+        with pytest.raises(Unusable, match=r"lethe.json of .* says that it uses .* blocks of its base"):
+            check_head(check(parse_model(str(out)), base))
+
+
+def test_a_whole_model_that_lacks_weights_is_refused(base, tmp_path):
+    weights = load_file(base.path / "model.safetensors")
+    whole = shutil.copytree(base.path, tmp_path / "whole")
+    kept = {name: w for name, w in weights.items() if "layers.1.mlp" not in name}
+    save_file(kept | {"score.weight": torch.ones(1, 48)}, whole / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Unusable, match=r"lacks model.layers.1.mlp.down_proj.weight \(3 in all\)"):
+        RewardModels(base, [check(parse_model(str(whole)))])
+
+
+def test_blocks_that_attend_in_different_ways_are_not_cut_apart():
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=8, use_sliding_window=True, sliding_window=4, max_window_layers=2,
+    )  # fmt: skip
+    assert len(set(config.layer_types)) == 2
+    assert not is_exact(Qwen3Model(config).eval(), 2, torch.arange(1, 40)[None])
 
 
 def test_an_adapter_without_a_head_is_refused(base, data, tmp_path):

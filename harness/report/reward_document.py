@@ -176,13 +176,15 @@ def _policy(policy) -> dict[str, Any]:
 
 
 def _command(release) -> str:
-    """The line that judges this again, in the checkout; another --basket has to be named besides."""
+    """The line that judges this again, in the checkout."""
     options, material = release.options, release.material
     words = ["--base", options.base] + ([] if material.embedded else ["--pairs", str(material.judging_files[0])])
     for text in release.given:
         words += ["--candidate", text]
     if not release.given:
         words += ["--seeds", ",".join(map(str, release.seeds)), "--train-pairs", str(release.pairs)]
+    words += ["--device", options.device, "--dtype", options.dtype]
+    words += ["--basket", str(release.basket)] if release.basket else []
     for name, share in _targets(release.policy).items():
         words += ["--target", f"{name}={as_set(round(100 * share, 6))}"]
     return shlex.join(["python", "-m", "pytest", "-m", "reward", *_joined(words)])

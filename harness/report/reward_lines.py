@@ -19,7 +19,8 @@ def plan_lines(release) -> list[str]:
     """What is about to be judged, before any model runs."""
     material, policy, seen = release.material, release.policy, release.material.findings
     trained = "trained if not in the cache"
-    pairs = f"{count(release.pairs)} pairs" if release.pairs else "all pairs"
+    seen_pairs = min(release.pairs or len(material.train), len(material.train))
+    pairs = f"{count(seen_pairs)} pairs"
     ceiling = "" if material.ceiling is None else f" At most {percent(material.ceiling)} can be right."
     named = sorted({pair.category for pair in material.held_out if pair.category})
     targets = ", ".join(f"{name} > {percent(policy.target_of(name))}" for name in named)

@@ -187,7 +187,8 @@ def _seeds(document: Document) -> list[str]:
         return [*told, "One training run: how much depends on its seed is not known."]
     told.append(
         f"Mean {_p(accuracy['overall']['share'])}, standard deviation {_p(accuracy['spread'])} points; the worst run is"
-        f" {_text(accuracy['worst_run'])}. Of runs of this recipe a seed draws the score head and the order of the"
+        f" {_text(accuracy['worst_run'])}. Of runs of this recipe a seed draws the score head,"
+        " LoRA's first weights and the order of the"
         " pairs; all of them see the same pairs."
     )
     return told

@@ -17,7 +17,7 @@ from harness.checkpoints import CheckedModel
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of
 from harness.pairs import Pair, pairs_digest
-from harness.reward.models import RewardModels
+from harness.reward.models import RewardModels, depth_of
 from harness.reward.scores import BLIND, PROBES, REORDERED, SIDES, TRUNCATED, RewardScores
 from harness.reward.texts import answer_tokens, answered, oldest_cut
 from harness.store import Cell, Score, Store
@@ -51,7 +51,10 @@ def reward_scores(
         probes[name] = np.full((len(pairs), len(candidates), 2), np.nan)
         probes[name][sorted(probed)] = asker.ask(name, some)
     tokens = [[answer_tokens(pair, side, tokenizer) for side in SIDES] for pair in pairs]
-    return RewardScores(tuple(pairs), tuple(candidates), asker.ask(PLAIN, pairs), np.array(tokens, float), probes)
+    plain = asker.ask(PLAIN, pairs)
+    return RewardScores(
+        tuple(pairs), tuple(candidates), plain, np.array(tokens, float), probes, np.isin(range(len(pairs)), [*probed])
+    )
 
 
 class _Asker:
@@ -86,7 +89,8 @@ class _Asker:
         return np.array([[[metrics[side] for side in SIDES] for metrics in own] for own in runs], float)
 
     def _cell(self, candidate: CheckedModel, benchmark: str) -> Cell:
-        run = [candidate.digest, self.dtype, self.device.partition(":")[0], package_versions()]
+        model = [self.base.digest, candidate.digest, depth_of(candidate)]  # the base's template renders the texts
+        run = [*model, self.dtype, self.device.partition(":")[0], package_versions()]
         return Cell(digest_of(["reward", *run]), benchmark, 0)
 
     def _scores(self, way: str, pairs: Sequence[Pair]) -> NDArray[np.float64]:

@@ -110,4 +110,5 @@ def alone(found: RewardScores) -> Iterator[tuple[str, RewardScores]]:
         if len(kept):
             pairs = tuple(found.pairs[n] for n in kept)
             probes = {name: probe[kept, at : at + 1] for name, probe in found.probes.items()}
-            yield run, RewardScores(pairs, (run,), own[kept], found.tokens[kept], probes)
+            probed = None if found.probed is None else found.probed[kept]
+            yield run, RewardScores(pairs, (run,), own[kept], found.tokens[kept], probes, probed)

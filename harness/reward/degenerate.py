@@ -33,13 +33,12 @@ def degenerate(found: RewardScores, policy: Policy) -> list[Check]:
 
 
 def _finite(found: RewardScores) -> Check:
-    """Probes count where they were asked: on pairs of which any score of the probe is no NaN."""
+    """Probes count where they were asked."""
     by_run = {}
     for at, run in enumerate(found.runs):
         broken, of = _broken(found.scores[:, at])
-        for probe in found.probes.values():
-            asked = ~np.isnan(probe).all(axis=(1, 2))
-            more, further = _broken(probe[asked, at])
+        for name, probe in found.probes.items():
+            more, further = _broken(probe[found.asked(name), at])
             broken, of = broken + more, of + further
         by_run[run] = Figure(broken, f"{count(broken)} of {count(of)} scores are NaN or infinite")
     remedy = "train with a smaller learning rate or in float32, and look at the weights for NaN"

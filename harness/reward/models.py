@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from harness.blocks import above, is_exact, stack_of, states_below
+from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
 from harness.models import check_applied
 from harness.specs import Unusable
@@ -29,7 +31,7 @@ BUDGET = {"cpu": 2048, "cuda": 32768}  # tokens at a time, with padding
 def scoring_model(path: Path, depth: int = 0, dtype: torch.dtype = torch.float32):
     """A causal model's first `depth` blocks (0: all) with a score head, drawn from torch's generator if it has none.
 
-    `Unusable` where there are fewer blocks.
+    `Unusable` where there are fewer blocks, or the checkpoint lacks other weights.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -41,25 +43,43 @@ def scoring_model(path: Path, depth: int = 0, dtype: torch.dtype = torch.float32
     logging.set_verbosity_error()  # the language-model head and the blocks above have no place here
     logging.disable_progress_bar()
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=1, num_hidden_layers=depth or blocks, dtype=dtype, use_safetensors=True
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            num_labels=1,
+            num_hidden_layers=depth or blocks,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     finally:
         logging.set_verbosity(shown)
+    if missing := sorted(name for name in report["missing_keys"] if name != "score.weight"):
+        raise Unusable(  # transformers draws them at random
+            f"the checkpoint in '{path}' lacks {missing[0]} ({len(missing)} in all); copy or save the model again."
+        )
+    return model
 
 
 def depth_of(candidate: CheckedModel) -> int:
-    """How many blocks of its base an adapter uses, 0 for all."""
+    """How many blocks of its base an adapter uses, 0 for all; `Unusable` where its note says what cannot be."""
     note = candidate.path / NOTE
-    return json.loads(note.read_text()).get("settings", {}).get("depth", 0) if note.is_file() else 0
+    settings = (json.loads(note.read_text()) if note.is_file() else {}).get("settings")
+    depth = settings.get("depth", 0) if isinstance(settings, dict) else 0
+    if not candidate.is_adapter:
+        return 0
+    with safe_open(candidate.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        numbers = [int(n) for name in tensors.keys() for n in re.findall(r"\.(\d+)\.", name)]  # noqa: SIM118
+    if isinstance(depth, bool) or not isinstance(depth, int) or (depth and not max(numbers, default=0) < depth):
+        raise Unusable(
+            f"{NOTE} of '{candidate.spec.text}' says that it uses {depth!r} blocks of its base, and its weights are of"
+            f" block {max(numbers, default=0)} too; copy both from one training."
+        )
+    return depth
 
 
 def check_head(candidate: CheckedModel) -> None:
     """`Unusable` unless a checked model or adapter has a head that gives one score."""
-    from safetensors import safe_open
-
-    from harness.checkpoint_files import weight_files
-
+    depth_of(candidate)
     files = [candidate.path / ADAPTER_WEIGHTS] if candidate.is_adapter else weight_files(candidate.path, candidate.spec)
     for file in files:
         with safe_open(file, framework="pt") as tensors:
@@ -151,8 +171,6 @@ class _Group:
 
 def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> int:
     """The number of the lowest block that an adapter changes, 0 where that is not known."""
-    from safetensors import safe_open
-
     if stack is None:
         return 0
     with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:

@@ -117,6 +117,10 @@ def with_options(policy: Policy, targets: Mapping[str, float]) -> Policy:
 def check_categories(policy: Policy, categories: Iterable[str]) -> None:
     """`Unusable` where a target names a category that no pair has, or where no pair has any."""
     known = sorted(set(categories))
+    if taken := {OVERALL, CATEGORY} & set(known):
+        raise Unusable(
+            f"a category is named '{min(taken)}', which is the name of another target; rename it in the pairs."
+        )
     if not known:
         raise Unusable('no held-out pair has a category, and each is judged; write "category" into every pair.')
     for name in policy.categories:

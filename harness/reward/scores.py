@@ -30,6 +30,7 @@ PROBES = {
     BLIND: "the answers without their conversation",
 }
 FORM = '{"id", "run", "chosen", "rejected"}'
+UNASKED = [np.nan, np.nan]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class RewardScores:
     """scores: [pairs, runs, 2], chosen before rejected, a run being one training of the recipe; NaN and Inf are kept.
 
     runs: their names; tokens: [pairs, 2] of the answers; probes: name of `PROBES` -> [pairs, runs, 2], the scores of
-    the same answers asked otherwise; those that were not asked are missing.
+    the same answers asked otherwise; those that were not asked are missing. probed: [pairs], those that the probes were
+    asked on, whose scores ought to be numbers; None: those with a number in any of them.
     """
 
     pairs: tuple[Pair, ...]
@@ -45,6 +47,7 @@ class RewardScores:
     scores: NDArray[np.float64]
     tokens: NDArray[np.float64]
     probes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    probed: NDArray[np.bool_] | None = None
 
     def __post_init__(self):
         shape = (len(self.pairs), len(self.runs), 2)
@@ -68,6 +71,10 @@ class RewardScores:
     def longer(self) -> NDArray[np.float64]:
         """[pairs]: tokens of the chosen answer minus those of the rejected one."""
         return self.tokens[:, 0] - self.tokens[:, 1]
+
+    def asked(self, probe: str) -> NDArray[np.bool_]:
+        """[pairs]: those that a probe was asked on."""
+        return ~np.isnan(self.probes[probe]).all(axis=(1, 2)) if self.probed is None else self.probed
 
     def categories(self) -> dict[str, NDArray[np.bool_]]:
         """Category -> [pairs], in the order of the names; pairs without one are in none."""
@@ -95,7 +102,8 @@ def write_scores(found: RewardScores, path: Path) -> None:
             row: dict[str, Any] = {"id": pair.id, "run": run}
             row |= dict(zip(SIDES, map(float, found.scores[at, number]), strict=True))
             row |= dict(zip(("chosen_tokens", "rejected_tokens"), map(float, found.tokens[at]), strict=True))
-            row |= {name: list(map(float, probe[at, number])) for name, probe in found.probes.items()}
+            probes = {name: probe[at, number] for name, probe in found.probes.items() if found.asked(name)[at]}
+            row |= {name: list(map(float, probe)) for name, probe in probes.items()}
             rows.append(row)
     write(path, rows)
 
@@ -113,13 +121,15 @@ def read_scores(path: Path, pairs: Sequence[Pair]) -> RewardScores:
         what = f"no score of pair '{missing[0][0]}' by run '{missing[0][1]}'" if missing else "no scores"
         raise Unusable(f"{path.name} has {what} ({len(missing)} in all); score every pair by every run.")
     table = [[rows[pair.id, run] for run in runs] for pair in pairs]
-    probes = [name for name in PROBES if all(name in row for own in table for row in own)]
+    probes = [name for name in PROBES if any(name in row for own in table for row in own)]
+    probed = np.array([any(name in own[0] for name in probes) for own in table], bool)
     return RewardScores(
         tuple(pairs),
         runs,
         np.array([[[row[side] for side in SIDES] for row in own] for own in table], float),
         np.array([[own[0].get(f"{side}_tokens", 0) for side in SIDES] for own in table], float),
-        {name: np.array([[row[name] for row in own] for own in table], float) for name in probes},
+        {name: np.array([[row.get(name, UNASKED) for row in own] for own in table], float) for name in probes},
+        probed,
     )
 
 

@@ -62,12 +62,13 @@ class Decision:
 def decide(accuracy: Accuracy, checks: Sequence[Check], policy: Policy) -> Decision:
     parts = tuple(
         [Part(j.name, TARGET, j.verdict, j.reason, j.verdict == INCONCLUSIVE) for j in accuracy.judged]
-        + [Part(c.name, DIAGNOSTIC, c.verdict, c.reason, _is_open(c, policy)) for c in checks]
+        + [Part(c.name, DIAGNOSTIC, c.verdict, c.reason, is_open(c, policy)) for c in checks]
     )
     shown = any(part.verdict in (MISSED, BLOCK) for part in parts)
     status = 1 if shown else 10 if any(part.open for part in parts) else 0
     return Decision(BLOCKED if status else SHIP, status, parts)
 
 
-def _is_open(check: Check, policy: Policy) -> bool:
+def is_open(check: Check, policy: Policy) -> bool:
+    """True for a check that blocks, was not asked, and may not stay so."""
     return check.blocks and check.verdict == NOT_ASKED and check.name not in policy.may_skip
