@@ -78,8 +78,8 @@ class Settings:
     center: float = 0.01
     rank: int = 8
     alpha: int = 16
-    depth: int = 16
-    layers: int = 4
+    depth: int = 24
+    layers: int = 6
     max_length: int = 512
     seed: int = 0
 
