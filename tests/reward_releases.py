@@ -48,7 +48,7 @@ def release(
     return SimpleNamespace(
         scores=found, accuracy=accuracy, checks=checks, policy=policy, decision=decide(accuracy, checks, policy),
         base=_model("embedded:base", "b0"), runs=found.runs, given=given, material=material, too_long=2, pairs=1500,
-        seeds=tuple(range(len(found.runs))), best_of_n=best_of_n, packages={"torch": "2.0", "trl": "1.16"},
+        basket=None, seeds=tuple(range(len(found.runs))), best_of_n=best_of_n, packages={"torch": "2.0", "trl": "1.16"},
         options=Options(base="embedded:base", candidates=given, out=Path("out"), device="cpu", dtype="float32"),
         candidate=lambda run: _model(given[found.runs.index(run)] if given else f"./{run}", "c1"),
         note=lambda run: {} if given else note(run), saw_the_judges=lambda run: None if given else False,

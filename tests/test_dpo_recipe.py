@@ -175,7 +175,7 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(base, data, tmp_
             if state.global_step == 7 and len(steps) == 7:
                 raise error
 
-    monkeypatch.setattr(dpo, "_bar", Killer)
+    monkeypatch.setattr(dpo, "training_bar", Killer)
     with pytest.raises(error):
         train(base, data, tmp_path / "killed", settings)
     assert not (tmp_path / "killed").exists()

@@ -86,7 +86,7 @@ def test_one_run_alone_cannot_show_that_runs_agree_and_nothing_is_trained_or_sco
     done = run_gate(folder, *options(folder), "--seeds=0")
     verdict = json.loads((folder / "out" / "verdict.json").read_text())
     assert done.returncode == verdict["exit"] == 10, done.stdout
-    assert "agreement not asked" in verdict["line"]
+    assert "agreement, length-gap not asked" in verdict["line"]
     assert "text/s" not in done.stderr  # the bar of the lower layers
     first = shipped[1]
     assert verdict["candidates"] == first["candidates"][:1]
