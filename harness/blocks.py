@@ -35,18 +35,15 @@ def states_below(inner: nn.Module, at: int, tokens: Tensor, mask: Tensor) -> Ten
 
 def keep_above(model: nn.Module, at: int) -> nn.ModuleList:
     """Takes the blocks below `at` out of a model; the whole stack, which `put_back` restores."""
-    name, blocks = stack_of(model)
-    parent = model.get_submodule(name.rpartition(".")[0]) if "." in name else model
-    setattr(parent, name.rpartition(".")[2], nn.ModuleList(list(blocks)[at:]))
-    model.config.get_text_config().num_hidden_layers = len(blocks) - at
+    _, blocks = stack_of(model)
+    put_back(model, nn.ModuleList(list(blocks)[at:]))
     return blocks
 
 
 def put_back(model: nn.Module, blocks: nn.ModuleList) -> None:
-    """Undoes `keep_above`."""
-    name, _ = stack_of(model)
-    parent = model.get_submodule(name.rpartition(".")[0]) if "." in name else model
-    setattr(parent, name.rpartition(".")[2], blocks)
+    """Gives a model another stack of blocks; the one that `keep_above` returned undoes it."""
+    where, _, name = stack_of(model)[0].rpartition(".")
+    setattr(model.get_submodule(where), name, blocks)
     model.config.get_text_config().num_hidden_layers = len(blocks)
 
 

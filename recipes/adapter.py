@@ -127,16 +127,14 @@ def top_layers(model, count: int) -> str | list[str]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    from harness.blocks import stack_of
+
     blocks = model.config.get_text_config().num_hidden_layers
     if count > blocks:
         raise Unusable(f"--layers {count}: the model has {blocks}; write a number up to that, or 0 for all.")
-    stacks = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == blocks
-    ]
-    if not stacks:
+    stack = stack_of(model)
+    if stack is None:
         raise Unusable(f"--layers {count}: the blocks of this model are not found; write --layers 0 for all of them.")
-    last = tuple(f"{stacks[0]}.{n}." for n in range(blocks - count, blocks))
+    last = tuple(f"{stack[0]}.{n}." for n in range(blocks - count, blocks))
     linear = torch.nn.Linear | Conv1D
     return [n for n, module in model.named_modules() if isinstance(module, linear) and n.startswith(last)]

@@ -19,15 +19,13 @@ import random
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from harness import assets, checkpoints
-from harness.evaluate import package_versions
-from harness.fingerprint import digest_of, file_digest
 from harness.pairs import Pair, read_pairs
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
@@ -37,15 +35,12 @@ from recipes.adapter import (
     made_whole,
     seal,
     settings_from,
-    threads,
     top_layers,
-    trained_on,
-    words_of,
 )
 from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.sft import length_of
-from recipes.training_run import last_checkpoint, training_bar
+from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
 VERSION = 1  # raise it when the same inputs may give another adapter
 LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
@@ -116,9 +111,7 @@ def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings)
     """Digest of all that an adapter is made from, the programs and the number of threads among them."""
     if not Path(data).is_file():
         read_pairs(data)  # says so
-    programs = package_versions(PACKAGES)
-    made_from = [VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), trained_on(), programs]
-    return digest_of(made_from)[:24]
+    return key_of_training(VERSION, base, data, settings, PACKAGES)
 
 
 def draw(pairs: Sequence[Pair], settings: Settings) -> list[Pair]:
@@ -208,29 +201,14 @@ def _fitting(pairs: Sequence[Pair], tokenizer, longest: int) -> list[Pair]:
         sides = [{**turns, "completion": turns[side]} for side in ("chosen", "rejected")]
         if all(length_of(side, tokenizer) <= longest for side in sides):
             fitting.append(pair)
-    if not fitting:
-        raise Unusable(f"--max-length {longest} leaves no pair to be trained on; write a larger one.")
-    if too_long := len(pairs) - len(fitting):
-        print(
-            f"{too_long} of {len(pairs)} pairs are longer than --max-length {longest} and are left out.",
-            file=sys.stderr,
-        )
+    say_too_long(len(pairs), len(fitting), longest)
     return fitting
 
 
 def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:
-    given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *words_of(settings)]
     if said := warning(training["chosen"]):
         print(said, file=sys.stderr)
-    note = {
-        "command": " ".join(["python -m recipes.dpo", *given]),
-        "base_weights": checkpoints.weights_digest(base),
-        "data": file_digest(Path(data)),
-        "settings": asdict(settings),
-        "threads": threads(),
-        "training": training,
-    }
-    seal(base, out, note, settings.lr)
+    seal(base, out, note_of("dpo", base, data, out, settings) | {"training": training}, settings.lr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,9 +20,8 @@ import math
 import random
 import re
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,12 @@ from filelock import FileLock
 from harness import assets, checkpoints
 from harness.blocks import stack_of
 from harness.evaluate import package_versions
-from harness.fingerprint import digest_of, file_digest
+from harness.fingerprint import digest_of
 from harness.pairs import Pair, read_pairs
 from harness.reward.models import scoring_model
 from harness.reward.scores import SIDES
-from harness.reward.texts import answered
+from harness.reward.texts import answered, scoring_tokenizer
 from harness.specs import Unusable, parse_model
-from harness.tokenizers import load_tokenizer
 from recipes.adapter import (
     add_settings,
     check_settings,
@@ -46,11 +44,9 @@ from recipes.adapter import (
     settings_from,
     threads,
     top_layers,
-    trained_on,
-    words_of,
 )
 from recipes.frozen_layers import states_table, train_on
-from recipes.training_run import last_checkpoint, training_bar
+from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
 VERSION = 1  # raise it when the same inputs may give another adapter
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
@@ -100,8 +96,7 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
     work = assets.cache_dir() / "training" / f"reward-{key_of(base, data, settings)}"
     work.parent.mkdir(parents=True, exist_ok=True)
     with made_whole(out) as made, FileLock(f"{work}.lock"):
-        tokenizer = load_tokenizer(base)
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        tokenizer = scoring_tokenizer(base)
         drawn = _drawn(pairs, tokenizer, settings)
         trainer, stack, below = _trainer(base, drawn, tokenizer, work, settings)
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
@@ -127,9 +122,7 @@ def key_of(base: checkpoints.CheckedModel, data: str | Path, settings: Settings)
     """Digest of all that an adapter is made from, the programs and the number of threads among them."""
     if not Path(data).is_file():
         read_pairs(data)  # says so
-    programs = package_versions(PACKAGES)
-    made_from = [VERSION, base.digest, file_digest(Path(data)), asdict(settings), threads(), trained_on(), programs]
-    return digest_of(made_from)[:24]
+    return key_of_training(VERSION, base, data, settings, PACKAGES)
 
 
 def draw(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -150,13 +143,7 @@ def _drawn(pairs: Sequence[Pair], tokenizer, settings: Settings) -> Drawn:
     """The draw among the pairs that fit into `max_length`; how many do not goes to stderr."""
     tokens = {pair.id: [answered(pair, side, tokenizer) for side in SIDES] for pair in pairs}
     fitting = [pair for pair in pairs if max(map(len, tokens[pair.id])) <= settings.max_length]
-    if not fitting:
-        raise Unusable(f"--max-length {settings.max_length} leaves no pair to be trained on; write a larger one.")
-    if too_long := len(pairs) - len(fitting):
-        print(
-            f"{too_long} of {len(pairs)} pairs are longer than --max-length {settings.max_length} and are left out.",
-            file=sys.stderr,
-        )
+    too_long = say_too_long(len(pairs), len(fitting), settings.max_length)
     kept = draw(fitting, settings.pairs)
     return Drawn(tuple(kept), tuple(text for pair in kept for text in tokens[pair.id]), too_long)
 
@@ -273,16 +260,7 @@ def _log(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:
-    given = ["--base", base.spec.text, "--data", Path(data).name, "--out", out.name, *words_of(settings)]
-    note = {
-        "command": " ".join(["python -m recipes.reward", *given]),
-        "base_weights": checkpoints.weights_digest(base),
-        "data": file_digest(Path(data)),
-        "settings": asdict(settings),
-        "threads": threads(),
-        "training": training,
-    }
-    seal(base, out, note, settings.lr)
+    seal(base, out, note_of("reward", base, data, out, settings) | {"training": training}, settings.lr)
     blocks = f", num_hidden_layers={settings.depth}" * bool(settings.depth)
     (out / "README.md").write_text(LOADED.format(base=base.spec.text, blocks=blocks))
 

@@ -19,9 +19,8 @@ from harness.fingerprint import digest_of
 from harness.pairs import Pair, pairs_digest
 from harness.reward.models import RewardModels, depth_of
 from harness.reward.scores import BLIND, PROBES, REORDERED, SIDES, TRUNCATED, RewardScores
-from harness.reward.texts import answer_tokens, answered, oldest_cut
+from harness.reward.texts import answer_tokens, answered, oldest_cut, scoring_tokenizer
 from harness.store import Cell, Score, Store
-from harness.tokenizers import load_tokenizer
 
 VERSION = 1  # raise it when scores may change
 PROBED = 300  # pairs that the probes are asked on
@@ -63,8 +62,7 @@ class _Asker:
     def __init__(self, base, candidates: Mapping[str, CheckedModel], store: Store, device, dtype, progress):
         self.base, self.candidates, self.store = base, dict(candidates), store
         self.device, self.dtype, self.progress = device, dtype, progress
-        self.tokenizer = load_tokenizer(base)
-        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
+        self.tokenizer = scoring_tokenizer(base)
         self._models: RewardModels | None = None
 
     def ask(self, way: str, pairs: Sequence[Pair]) -> NDArray[np.float64]:

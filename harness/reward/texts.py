@@ -6,9 +6,18 @@ Ends of turn that are the padding token too are taken off, so that with and with
 
 from __future__ import annotations
 
+from harness.checkpoints import CheckedModel
 from harness.pairs import Pair
+from harness.tokenizers import load_tokenizer
 
 CUT = 0.2  # of a conversation's words, the oldest, that the truncated probe leaves out
+
+
+def scoring_tokenizer(base: CheckedModel):
+    """The base's tokenizer, which pads with its end of text where it has no padding token."""
+    tokenizer = load_tokenizer(base)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
 
 
 def answered(pair: Pair, side: str, tokenizer, prompt: str | None = None) -> list[int]:
