@@ -8,7 +8,8 @@ that adds something to its input embeddings would add it twice, and `is_exact` t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +26,11 @@ def stack_of(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
     return None
 
 
-def states_below(inner: nn.Module, at: int, tokens: Tensor, mask: Tensor) -> Tensor:
-    """[rows, positions] tokens -> [rows, positions, width]: what goes into block `at`; no block above it runs."""
+def states_below(inner: nn.Module, at: int, asked: Mapping[str, Any]) -> Tensor:
+    """[rows, positions, width]: what goes into block `at` when `inner` is called so; no block above it runs."""
     _, blocks = stack_of(inner)
     with _stopped_before(blocks[at]) as found, torch.no_grad(), contextlib.suppress(_Stop):
-        inner(input_ids=tokens, attention_mask=mask, use_cache=False)
+        inner(**asked)
     return found[0]
 
 
@@ -64,12 +65,11 @@ def is_exact(inner: nn.Module, at: int, tokens: Tensor) -> bool:
     """
     if len(set(getattr(inner.config.get_text_config(), "layer_types", None) or ())) > 1:
         return False
-    mask = torch.ones_like(tokens)
     with torch.no_grad():
-        whole = inner(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-        below = states_below(inner, at, tokens, mask)
+        whole = inner(input_ids=tokens, use_cache=False).last_hidden_state
+        below = states_below(inner, at, {"input_ids": tokens, "use_cache": False})
         with above(inner, at):
-            parts = inner(inputs_embeds=below, attention_mask=mask, use_cache=False).last_hidden_state
+            parts = inner(inputs_embeds=below, use_cache=False).last_hidden_state
     return bool((whole - parts).abs().max() <= CLOSE * whole.abs().max())
 
 

@@ -7,7 +7,8 @@ The data is JSONL of {"prompt", "chosen", "rejected", "category"} (`harness.pair
 keeps scores near 0 (Ouyang et al. 2022, arXiv:2203.02155; Eisenstein et al. 2023, arXiv:2312.09244). Training by trl.
 
 The score is read from the first `depth` blocks of the base; LoRA is on the last `layers` of them. What lies below is
-computed once, for all epochs and seeds (`recipes.frozen_layers`). A training that was killed goes on from its last
+computed once, for all epochs and seeds (`recipes.frozen_layers`), and a pair's conversation is read once for both of
+its answers (`recipes.shared_prompts`). A training that was killed goes on from its last
 checkpoint. The same seed, data, settings and number of threads give the same adapter on the same machine. Beside the
 adapter lies lethe.json: what it was made from, by digest.
 """
@@ -31,6 +32,7 @@ from harness import assets, checkpoints
 from harness.blocks import stack_of
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of
+from harness.packed import length, reach
 from harness.pairs import Pair, read_pairs
 from harness.reward.models import scoring_model
 from harness.reward.scores import SIDES
@@ -46,9 +48,10 @@ from recipes.adapter import (
     top_layers,
 )
 from recipes.frozen_layers import states_table, train_on
+from recipes.shared_prompts import share_prompts
 from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
-VERSION = 1  # raise it when the same inputs may give another adapter
+VERSION = 2  # raise it when the same inputs may give another adapter
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 LOADED = """This adapter gives scores with the base loaded in exactly this way:
 
@@ -132,10 +135,10 @@ def draw(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The pairs of a training. texts: their tokens, the chosen and the rejected answer of each in turn."""
+    """The pairs of a training. groups: of each, the tokens of its conversation with the chosen and with the other."""
 
     pairs: tuple[Pair, ...]
-    texts: tuple[list[int], ...]
+    groups: tuple[list[list[int]], ...]
     too_long: int
 
 
@@ -145,7 +148,7 @@ def _drawn(pairs: Sequence[Pair], tokenizer, settings: Settings) -> Drawn:
     fitting = [pair for pair in pairs if max(map(len, tokens[pair.id])) <= settings.max_length]
     too_long = say_too_long(len(pairs), len(fitting), settings.max_length)
     kept = draw(fitting, settings.pairs)
-    return Drawn(tuple(kept), tuple(text for pair in kept for text in tokens[pair.id]), too_long)
+    return Drawn(tuple(kept), tuple(tokens[pair.id] for pair in kept), too_long)
 
 
 def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> tuple[Any, str, int]:
@@ -161,23 +164,25 @@ def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> t
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)  # draws the score head
     model = scoring_model(base.path, settings.depth, torch.bfloat16 if cuda else torch.float32)
-    targets, texts = top_layers(model, settings.layers), drawn.texts
+    targets, groups = top_layers(model, settings.layers), drawn.groups
     stack, below = _stack(model, settings)
     key = _states_key(base, drawn, settings, below)
-    table = None if cuda else states_table(model, below, texts, tokenizer.pad_token_id, key)
+    longest = max(len(text) for group in groups for text in group)
+    packs = longest <= reach(getattr(model, model.base_model_prefix))
+    table = None if cuda else states_table(model, below, groups, tokenizer.pad_token_id, key)
     if table is None:
         below = 0
     else:
         train_on(model, below, table.states)
-        targets, texts = [_moved(target, stack, -below) for target in targets], table.rows
-    rows = [{"chosen_ids": c, "rejected_ids": r} for c, r in zip(texts[::2], texts[1::2], strict=True)]
-    lengths = [max(map(len, pair)) for pair in zip(texts[::2], texts[1::2], strict=True)]
-    order = batches(lengths, settings.batch, settings.epochs, settings.seed)
+        targets, groups = [_moved(target, stack, -below) for target in targets], table.groups
+    if packs:
+        share_prompts(model)
+    order = batches(list(map(length, groups)), settings.batch, settings.epochs, settings.seed)
     trainer = SortedTrainer(
         order=order,
         model=model,
         args=_arguments(work, settings, len(order), cuda),
-        train_dataset=datasets.Dataset.from_list(rows),
+        train_dataset=datasets.Dataset.from_list([{"chosen_ids": c, "rejected_ids": r} for c, r in groups]),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=settings.rank,
@@ -201,7 +206,7 @@ def _stack(model, settings: Settings) -> tuple[str, int]:
 
 
 def _states_key(base, drawn: Drawn, settings: Settings, below: int) -> str:
-    return digest_of([VERSION, base.digest, drawn.texts, settings.depth, below, threads(), package_versions()])[:24]
+    return digest_of([VERSION, base.digest, drawn.groups, settings.depth, below, threads(), package_versions()])[:24]
 
 
 def _moved(name: str, stack: str, by: int) -> str:

@@ -110,13 +110,13 @@ def test_what_is_trained_on_the_table_is_what_the_whole_model_scores(base, data,
     moved = {name.replace("layers.2.", "layers.0."): w for name, w in weights(adapter.path).items()}
     set_peft_model_state_dict(trainer.model, moved)
     trainer.model.eval()
-    rows, start = [], 2  # row 1 is the padding's, and row 0 the first of the first text
-    for text in drawn.texts[1:]:
-        own = states[start + len(drawn.texts[0]) - 1 :][: len(text)]
-        rows.append(trainer.model(inputs_embeds=own[None]).logits[0, 0].item())
-        start += len(text)
-    whole = RewardModels(base, [adapter]).scores(drawn.texts[1:])[:, 0]
-    assert np.allclose(whole, rows, atol=1e-3)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert int(batch["input_ids"].max()) < len(states) < sum(len(text) for group in drawn.groups for text in group)
+    scores = trainer.model(**batch).logits[:, 0].tolist()
+    pairs = [drawn.groups[at] for at in trainer.order[0]]
+    texts = [pair[side] for side in (0, 1) for pair in pairs]
+    whole = RewardModels(base, [adapter]).scores(texts)[:, 0]
+    assert np.allclose(whole, scores, atol=1e-3)
     assert np.std(whole) > 0.01
 
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from harness.blocks import above, is_exact, stack_of, states_below
 from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
 from harness.models import check_applied
+from harness.packed import length, pack, reach, shared
 from harness.specs import Unusable
 
 BUDGET = {"cpu": 2048, "cuda": 32768}  # tokens at a time, with padding
@@ -127,20 +129,21 @@ class RewardModels:
     def scores(self, texts: Sequence[Sequence[int]], shuffled: int | None = None) -> NDArray[np.float64]:
         """[texts, candidates] for texts of tokens, each read at its last one.
 
-        Texts of like length go through together; shuffled: they do so in an order drawn by this seed instead.
+        Texts of like length go through together, and neighbours that begin alike in one row; shuffled: each goes
+        through by itself, in an order drawn by this seed.
         """
         found = np.full((len(texts), len(self.columns)), np.nan)
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        together = _neighbours(texts) if shuffled is None else [[n] for n in range(len(texts))]
+        groups = [[texts[n] for n in numbers] for numbers in together]
+        lengths = list(map(length, groups))
+        order = sorted(range(len(groups)), key=lambda at: lengths[at])
         if shuffled is not None:
             order = [order[n] for n in np.random.default_rng(shuffled).permutation(len(order))]
-        for batch in batches(order, texts, BUDGET[self.device.partition(":")[0]]):
-            tokens = [torch.tensor(texts[n], device=self.device) for n in batch]
-            ends = torch.tensor([len(own) - 1 for own in tokens], device=self.device)
-            padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-            mask = (torch.arange(padded.shape[1], device=self.device) <= ends[:, None]).long()
-            for group in self._groups:
-                for name, column in group.scores(padded, mask, ends):
-                    found[batch, self.columns[name]] = column.double().cpu().numpy()
+        for batch in batches(order, lengths, BUDGET[self.device.partition(":")[0]]):
+            asked, numbers = [groups[at] for at in batch], [n for at in batch for n in together[at]]
+            for models in self._groups:
+                for name, column in models.scores(asked):
+                    found[numbers, self.columns[name]] = column.double().cpu().numpy()
         return found
 
 
@@ -150,23 +153,36 @@ class _Group:
     def __init__(self, peft, model, names: Sequence[str], lowest: int):
         self.peft, self.model, self.names = peft, model, names
         self.inner = getattr(model, model.base_model_prefix)
+        self.reach = reach(self.inner)
         probe = torch.arange(1, 9, device=model.device)[None] % model.config.get_text_config().vocab_size
         self.lowest = lowest if len(names) > 1 and lowest and is_exact(self.inner, lowest, probe) else 0
 
-    def scores(self, tokens: Tensor, mask: Tensor, ends: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """(candidate, [rows] scores) for each."""
-        rows = torch.arange(len(tokens), device=tokens.device)
+    def scores(self, groups: Sequence[Sequence[Sequence[int]]]) -> Iterator[tuple[str, Tensor]]:
+        """(candidate, [texts] scores) for each."""
+        if max(len(text) for group in groups for text in group) <= self.reach:
+            rows = pack(groups, self.model.dtype).to(self.model.device)
+            asked, row, end = rows.asked, rows.row, rows.end
+        else:
+            asked, row, end = self._one_by_one([text for group in groups for text in group])
         with torch.no_grad():
-            below = states_below(self.inner, self.lowest, tokens, mask) if self.lowest else None
+            below = states_below(self.inner, self.lowest, asked) if self.lowest else None
             for name in self.names:
                 if self.peft is not None:
                     self.peft.set_adapter(name)
                 if below is None:
-                    states = self.inner(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+                    states = self.inner(**asked).last_hidden_state
                 else:
                     with above(self.inner, self.lowest):
-                        states = self.inner(inputs_embeds=below, attention_mask=mask, use_cache=False).last_hidden_state
-                yield name, self.model.score(states[rows, ends])[:, 0]
+                        states = self.inner(**{**asked, "input_ids": None, "inputs_embeds": below}).last_hidden_state
+                yield name, self.model.score(states[row, end])[:, 0]
+
+    def _one_by_one(self, texts: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Tensor, Tensor]:
+        """What a model that must not be given packed texts is called with, and where each text has its last token."""
+        device = self.model.device
+        end = torch.tensor([len(text) - 1 for text in texts], device=device)
+        tokens = nn.utils.rnn.pad_sequence([torch.tensor(text, device=device) for text in texts], batch_first=True)
+        mask = (torch.arange(tokens.shape[1], device=device) <= end[:, None]).long()
+        return {"input_ids": tokens, "attention_mask": mask, "use_cache": False}, torch.arange(len(texts)), end
 
 
 def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> int:
@@ -179,11 +195,22 @@ def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> i
     return min((int(number[1]) for number in numbers if number), default=0) if all(numbers) else 0
 
 
-def batches(order: Sequence[int], texts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+def _neighbours(texts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Numbers of the texts, two by two where the second begins as the first does for a quarter of it or more."""
+    found: list[list[int]] = []
+    for n, text in enumerate(texts):
+        if found and len(found[-1]) == 1 and shared([texts[n - 1], text]) >= len(text) / 4:
+            found[-1].append(n)
+        else:
+            found.append([n])
+    return found
+
+
+def batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Numbers in the order given, so many at a time that their padded tokens fit into the budget."""
     batch: list[int] = []
     for n in order:
-        if batch and max(len(texts[m]) for m in (*batch, n)) * (len(batch) + 1) > budget:
+        if batch and max(lengths[m] for m in (*batch, n)) * (len(batch) + 1) > budget:
             yield batch
             batch = []
         batch.append(n)

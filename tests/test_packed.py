@@ -1,0 +1,70 @@
+"""Texts that are read behind one copy of what they begin with get the states that they have alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    MambaConfig,
+    MambaModel,
+    MistralConfig,
+    MistralModel,
+)
+
+from harness.packed import length, pack, reach, shared
+
+SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2}
+HEADS = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+GROUPS = [
+    [[1, 2, 3, 4, 5], [1, 2, 3, 9, 8, 7, 6]],
+    [[5, 5], [5, 5, 5]],  # one begins with all of the other
+    [[7, 8, 9]],
+    [[1], [2, 3]],  # nothing alike
+    [[4, 4, 6], [4, 4, 7], [4, 4, 8, 9]],
+]
+
+
+def alone(model, text):
+    return model(input_ids=torch.tensor([text]), use_cache=False).last_hidden_state[0, -1]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_texts_have_the_states_that_they_have_alone(attention):
+    torch.manual_seed(0)
+    model = LlamaModel._from_config(LlamaConfig(**HEADS), attn_implementation=attention).eval()
+    rows = pack(GROUPS)
+    with torch.no_grad():
+        states = model(**rows.asked).last_hidden_state[rows.row, rows.end]
+        each = torch.stack([alone(model, text) for group in GROUPS for text in group])
+    assert torch.allclose(states, each, atol=1e-5)
+    assert not torch.isnan(states).any()
+
+
+def test_gradients_are_those_of_texts_read_alone():
+    torch.manual_seed(0)
+    model = LlamaModel(LlamaConfig(**HEADS))
+    rows = pack(GROUPS[:2])
+    model(**rows.asked).last_hidden_state[rows.row, rows.end].sin().sum().backward()
+    weight = model.layers[0].self_attn.q_proj.weight
+    packed, weight.grad = weight.grad, None
+    sum(alone(model, text).sin().sum() for group in GROUPS[:2] for text in group).backward()
+    assert torch.allclose(packed, weight.grad, atol=1e-5)
+
+
+def test_a_row_holds_the_common_beginning_once():
+    assert [shared(group) for group in GROUPS] == [3, 1, 0, 0, 2]
+    assert [length(group) for group in GROUPS] == [9, 4, 3, 3, 6]
+    assert pack(GROUPS).real.sum(dim=1).tolist() == [9, 4, 3, 3, 6]
+
+
+def test_only_models_that_read_packed_texts_alike_are_given_them():
+    torch.manual_seed(0)
+    assert reach(LlamaModel(LlamaConfig(**HEADS)).eval()) == float("inf")
+    assert reach(GPT2Model(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).eval()) == float("inf")
+    assert reach(MistralModel(MistralConfig(**HEADS, sliding_window=20)).eval()) == 20
+    assert reach(MistralModel(MistralConfig(**HEADS, sliding_window=4)).eval()) == 0
+    assert reach(MambaModel(MambaConfig(**SIZES, state_size=4)).eval()) == 0
