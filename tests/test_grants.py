@@ -129,9 +129,9 @@ def test_the_command_writes_what_pairs_can_be_read_from_and_how_they_were_made(t
     assert tuple(read_pairs(tmp_path / "grants" / "train.jsonl")) == small.train
     assert tuple(read_pairs(tmp_path / "grants" / "held_out.jsonl")) == small.held_out
     about = json.loads((tmp_path / "grants" / "about.json").read_text())
-    assert about == {"seed": 3, "ceiling": 0.9, "flipped": sorted(small.flipped)}
+    assert about == {"seed": 3, "ceiling": 0.95, "flipped": sorted(small.flipped)}
     said = capsys.readouterr().out
-    assert "20 held-out pairs, 2 seeds; labels flipped: 10%" in said
+    assert "20 held-out pairs, 2 seeds; labels flipped: 5%" in said
     assert "longer answer: " in said
 
 
