@@ -26,8 +26,8 @@ CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay 
 class Packed:
     """tokens, positions: [rows, positions]; real: the same, False for padding.
 
-    mask: [rows, 1, positions, positions], added to the scores of attention. row, end: [texts], where each text, in the
-    order given, has its last token.
+    mask: [rows, 1, positions, positions], added to the scores of attention. row: [texts] and where: [texts, longest]
+    say where each text, in the order given, has its tokens, with 0 after its end; end: [texts], where it has its last.
     """
 
     tokens: Tensor
@@ -35,6 +35,7 @@ class Packed:
     real: Tensor
     mask: Tensor
     row: Tensor
+    where: Tensor
     end: Tensor
 
     @property
@@ -63,7 +64,10 @@ def pack(groups: Sequence[Sequence[Sequence[int]]], dtype: torch.dtype = torch.f
     seen = seen.tril() | torch.eye(tokens.shape[1], dtype=torch.bool)  # padding sees itself: a row of nothing is NaN
     mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
     row = torch.tensor([at for at, group in enumerate(groups) for _ in group])
-    return Packed(tokens, positions, owners >= 0, mask, row, torch.tensor([end for own in rows for end in own["ends"]]))
+    places = [torch.tensor(place) for own in rows for place in own["places"]]
+    where = nn.utils.rnn.pad_sequence(places, batch_first=True)
+    ends = torch.tensor([int(place[-1]) for place in places])
+    return Packed(tokens, positions, owners >= 0, mask, row, where, ends)
 
 
 def shared(group: Sequence[Sequence[int]]) -> int:
@@ -100,12 +104,12 @@ def reach(inner: nn.Module) -> float:
     return getattr(config, "sliding_window", None) or math.inf
 
 
-def _row(group: Sequence[Sequence[int]]) -> dict[str, list[int]]:
+def _row(group: Sequence[Sequence[int]]) -> dict[str, list]:
     start = shared(group)
-    tokens, positions, owners, ends = list(group[0][:start]), list(range(start)), [0] * start, []
+    tokens, positions, owners, places = list(group[0][:start]), list(range(start)), [0] * start, []
     for owner, text in enumerate(group, 1):
+        places.append([*range(start), *range(len(tokens), len(tokens) + len(text) - start)])
         tokens += text[start:]
         positions += range(start, len(text))
         owners += [owner] * (len(text) - start)
-        ends.append(len(tokens) - 1)
-    return {"tokens": tokens, "positions": positions, "owners": owners, "ends": ends}
+    return {"tokens": tokens, "positions": positions, "owners": owners, "places": places}

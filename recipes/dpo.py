@@ -1,6 +1,6 @@
 """Direct preference optimization: a LoRA adapter that prefers what raters chose, for any causal language model.
 
-    python -m recipes.dpo --base embedded:base --data train.jsonl --out DIR [--beta 0.1 --loss sigmoid --steps 25 …]
+    python -m recipes.dpo --base embedded:base --data train.jsonl --out DIR [--beta 0.1 --loss sigmoid --steps 60 …]
 
 The data is JSONL of {"prompt", "chosen", "rejected"} (`harness.pairs`). The reference is the base: the adapter switched
 off, asked once before the first step. A training that was killed goes on from its last checkpoint when the same command
@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness import assets, checkpoints
+from harness.packed import reach
 from harness.pairs import Pair, read_pairs
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
@@ -40,9 +41,10 @@ from recipes.adapter import (
 from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.sft import length_of
+from recipes.shared_prompts import share_prompts
 from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
-VERSION = 1  # raise it when the same inputs may give another adapter
+VERSION = 2  # raise it when the same inputs may give another adapter
 LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 
@@ -57,9 +59,9 @@ class Settings:
     longer is left out, since nobody preferred the half of an answer.
     """
 
-    steps: int = 25
-    batch: int = 8
-    lr: float = 1e-3
+    steps: int = 60
+    batch: int = 4
+    lr: float = 3e-3
     beta: float = 0.1
     loss: str = "sigmoid"
     sft_weight: float = 1.0
@@ -136,6 +138,8 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     model = AutoModelForCausalLM.from_pretrained(
         base.path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
     )
+    if max((_length(pair, tokenizer) for pair in seen), default=0) <= reach(getattr(model, model.base_model_prefix)):
+        share_prompts(model)
     trainer = DPOTrainer(
         model=model,
         args=_arguments(work, settings, cuda),
@@ -195,14 +199,15 @@ def _turns(pair: Pair, tokenizer) -> dict[str, Any]:
 
 def _fitting(pairs: Sequence[Pair], tokenizer, longest: int) -> list[Pair]:
     """The pairs whose prompt fits with either answer into `longest` tokens; how many do not goes to stderr."""
-    fitting = []
-    for pair in pairs:
-        turns = _turns(pair, tokenizer)
-        sides = [{**turns, "completion": turns[side]} for side in ("chosen", "rejected")]
-        if all(length_of(side, tokenizer) <= longest for side in sides):
-            fitting.append(pair)
+    fitting = [pair for pair in pairs if _length(pair, tokenizer) <= longest]
     say_too_long(len(pairs), len(fitting), longest)
     return fitting
+
+
+def _length(pair: Pair, tokenizer) -> int:
+    """Tokens of the prompt with the longer answer."""
+    turns = _turns(pair, tokenizer)
+    return max(length_of({**turns, "completion": turns[side]}, tokenizer) for side in ("chosen", "rejected"))
 
 
 def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from transformers import (
     GPT2Config,
     GPT2Model,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     MambaConfig,
     MambaModel,
@@ -16,6 +17,7 @@ from transformers import (
 )
 
 from harness.packed import length, pack, reach, shared
+from recipes.shared_prompts import share_prompts
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2}
 HEADS = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
@@ -29,7 +31,7 @@ GROUPS = [
 
 
 def alone(model, text):
-    return model(input_ids=torch.tensor([text]), use_cache=False).last_hidden_state[0, -1]
+    return model(input_ids=torch.tensor([text]), use_cache=False).last_hidden_state[0]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -38,10 +40,12 @@ def test_packed_texts_have_the_states_that_they_have_alone(attention):
     model = LlamaModel._from_config(LlamaConfig(**HEADS), attn_implementation=attention).eval()
     rows = pack(GROUPS)
     with torch.no_grad():
-        states = model(**rows.asked).last_hidden_state[rows.row, rows.end]
-        each = torch.stack([alone(model, text) for group in GROUPS for text in group])
-    assert torch.allclose(states, each, atol=1e-5)
+        states = model(**rows.asked).last_hidden_state
+        each = [alone(model, text) for group in GROUPS for text in group]
     assert not torch.isnan(states).any()
+    assert torch.allclose(states[rows.row, rows.end], torch.stack([own[-1] for own in each]), atol=1e-5)
+    for row, where, own in zip(rows.row, rows.where, each, strict=True):
+        assert torch.allclose(states[row, where[: len(own)]], own, atol=1e-5)
 
 
 def test_gradients_are_those_of_texts_read_alone():
@@ -51,8 +55,28 @@ def test_gradients_are_those_of_texts_read_alone():
     model(**rows.asked).last_hidden_state[rows.row, rows.end].sin().sum().backward()
     weight = model.layers[0].self_attn.q_proj.weight
     packed, weight.grad = weight.grad, None
-    sum(alone(model, text).sin().sum() for group in GROUPS[:2] for text in group).backward()
+    sum(alone(model, text)[-1].sin().sum() for group in GROUPS[:2] for text in group).backward()
     assert torch.allclose(packed, weight.grad, atol=1e-5)
+
+
+def test_a_model_that_shares_prompts_gives_trls_batches_the_states_and_loss_that_it_gave_before():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**HEADS)).eval()
+    texts = [group[side] for side in (0, 1) for group in GROUPS[:2]]  # the chosen answers, then the others
+    width = max(map(len, texts)) + 3  # as a collator may pad
+    batch = {
+        "input_ids": torch.tensor([text + [0] * (width - len(text)) for text in texts]),
+        "attention_mask": torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts]),
+    }
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        before = model(**batch, labels=labels, use_cache=False)
+        share_prompts(model)
+        after = model(**batch, labels=labels, use_cache=False)
+    assert after.logits.shape == before.logits.shape
+    assert torch.allclose(after.logits[real], before.logits[real], atol=1e-5)
+    assert torch.allclose(after.loss, before.loss, atol=1e-6)
 
 
 def test_a_row_holds_the_common_beginning_once():
