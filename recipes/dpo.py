@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness import assets, checkpoints
-from harness.packed import reach
+from harness.packed import longest_packed
 from harness.pairs import Pair, read_pairs
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
@@ -138,7 +138,9 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     model = AutoModelForCausalLM.from_pretrained(
         base.path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
     )
-    if max((_length(pair, tokenizer) for pair in seen), default=0) <= reach(getattr(model, model.base_model_prefix)):
+    routed = hasattr(model.config.get_text_config(), "output_router_logits")  # trl balances experts by its own rows
+    longest = max(_length(pair, tokenizer) for pair in seen)
+    if not routed and longest <= longest_packed(getattr(model, model.base_model_prefix)):
         share_prompts(model)
     trainer = DPOTrainer(
         model=model,

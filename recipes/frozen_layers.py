@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from harness import assets
 from harness.blocks import is_exact, keep_above, states_below
 from harness.memory import free_memory
-from harness.packed import length, pack, reach, shared
+from harness.packed import length, pack, shared
 from harness.reward.models import batches
 
 LARGEST = 4 * 2**30  # bytes of a table; above, each step computes its lower blocks itself
@@ -41,7 +41,8 @@ class Table:
 def states_table(model, at: int, groups: Sequence[Group], padding: int, key: str) -> Table | None:
     """The table of these tokens for the blocks from `at` on, out of the cache where it was made before.
 
-    None where nothing lies below, it would be too large, or the model cannot be cut and its texts packed exactly.
+    None where nothing lies below, it would be too large, or the model cannot be cut exactly. A group of several texts
+    is packed: the caller has asked whether the model can read that.
     """
     from safetensors.torch import load_file
 
@@ -50,8 +51,7 @@ def states_table(model, at: int, groups: Sequence[Group], padding: int, key: str
     inner = getattr(model, model.base_model_prefix)
     size = 4 * width * positions
     largest = min(LARGEST, free_memory(torch.device("cpu")) // 3)  # it is made, written, and read again
-    longest = max(len(text) for group in groups for text in group)
-    if at == 0 or size > largest or longest > reach(inner) or not is_exact(inner, at, torch.tensor([groups[0][0]])):
+    if at == 0 or size > largest or not is_exact(inner, at, torch.tensor([groups[0][0]])):
         return None
     numbers = iter([n for n in range(positions + 1) if n != padding])
     rows = tuple(_numbered(group, numbers) for group in groups)
@@ -83,7 +83,10 @@ def _save(inner, at: int, groups: Sequence[Group], rows: Sequence[list[list[int]
     states = torch.zeros(max(padding, last) + 1, inner.config.get_text_config().hidden_size)
     with tqdm(total=len(groups), desc=f"layers 1 to {at}, once", unit="group") as bar:
         for batch in batches(order, lengths, BATCH):
-            asked, numbers = (pack([given[n] for n in batch], inner.dtype) for given in (groups, rows))
-            states[numbers.tokens[asked.real]] = states_below(inner, at, asked.asked)[asked.real]
+            asked = pack([groups[n] for n in batch], inner.dtype)
+            found = states_below(inner, at, asked.asked)
+            numbers = [rows[n][text] for n in batch for text in range(len(rows[n]))]
+            for row, where, own in zip(asked.row, asked.where, numbers, strict=True):
+                states[own] = found[row, where[: len(own)]]
             bar.update(len(batch))
     save_file({"states": states}, path)

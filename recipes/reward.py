@@ -32,7 +32,7 @@ from harness import assets, checkpoints
 from harness.blocks import stack_of
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of
-from harness.packed import length, reach
+from harness.packed import length, longest_packed
 from harness.pairs import Pair, read_pairs
 from harness.reward.models import scoring_model
 from harness.reward.scores import SIDES
@@ -164,25 +164,29 @@ def _trainer(base, drawn: Drawn, tokenizer, work: Path, settings: Settings) -> t
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)  # draws the score head
     model = scoring_model(base.path, settings.depth, torch.bfloat16 if cuda else torch.float32)
-    targets, groups = top_layers(model, settings.layers), drawn.groups
+    targets, pairs = top_layers(model, settings.layers), drawn.groups
     stack, below = _stack(model, settings)
     key = _states_key(base, drawn, settings, below)
-    longest = max(len(text) for group in groups for text in group)
-    packs = longest <= reach(getattr(model, model.base_model_prefix))
+    longest = max(len(text) for pair in pairs for text in pair)
+    packs = longest <= longest_packed(getattr(model, model.base_model_prefix))
+    groups = pairs if packs else [[text] for pair in pairs for text in pair]
     table = None if cuda else states_table(model, below, groups, tokenizer.pad_token_id, key)
     if table is None:
         below = 0
     else:
         train_on(model, below, table.states)
-        targets, groups = [_moved(target, stack, -below) for target in targets], table.groups
+        targets = [_moved(target, stack, -below) for target in targets]
+        numbers = [text for group in table.groups for text in group]
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
     if packs:
         share_prompts(model)
-    order = batches(list(map(length, groups)), settings.batch, settings.epochs, settings.seed)
+    lengths = [length(pair) if packs else max(map(len, pair)) for pair in pairs]
+    order = batches(lengths, settings.batch, settings.epochs, settings.seed)
     trainer = SortedTrainer(
         order=order,
         model=model,
         args=_arguments(work, settings, len(order), cuda),
-        train_dataset=datasets.Dataset.from_list([{"chosen_ids": c, "rejected_ids": r} for c, r in groups]),
+        train_dataset=datasets.Dataset.from_list([{"chosen_ids": c, "rejected_ids": r} for c, r in pairs]),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=settings.rank,

@@ -4,7 +4,7 @@
 
 trl gives a model the chosen answers' texts and then the rejected ones', a row each, padded at the end. Here each row of
 the first half is read with its own of the second half behind one copy of what both begin with; what comes out are the
-states of the rows that trl gave. They are the same; `harness.packed.reach` tells for which texts.
+states of the rows that trl gave. They are the same; `harness.packed.longest_packed` tells for which texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def share_prompts(model) -> None:
 
     def forward(input_ids=None, attention_mask=None, **others) -> Any:
         if input_ids is None or attention_mask is None:
-            return plain(input_ids, attention_mask, **others)
+            return plain(input_ids=input_ids, attention_mask=attention_mask, **others)
         texts = [row[:n] for row, n in zip(input_ids.tolist(), attention_mask.sum(dim=1).tolist(), strict=True)]
         half = len(texts) // 2
         rows = pack(list(zip(texts[:half], texts[half:], strict=True)), inner.dtype).to(input_ids.device)

@@ -7,6 +7,8 @@ import torch
 from transformers import (
     GPT2Config,
     GPT2Model,
+    GPTNeoConfig,
+    GPTNeoModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
@@ -16,7 +18,7 @@ from transformers import (
     MistralModel,
 )
 
-from harness.packed import length, pack, reach, shared
+from harness.packed import length, longest_packed, pack, shared
 from recipes.shared_prompts import share_prompts
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2}
@@ -87,8 +89,28 @@ def test_a_row_holds_the_common_beginning_once():
 
 def test_only_models_that_read_packed_texts_alike_are_given_them():
     torch.manual_seed(0)
-    assert reach(LlamaModel(LlamaConfig(**HEADS)).eval()) == float("inf")
-    assert reach(GPT2Model(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).eval()) == float("inf")
-    assert reach(MistralModel(MistralConfig(**HEADS, sliding_window=20)).eval()) == 20
-    assert reach(MistralModel(MistralConfig(**HEADS, sliding_window=4)).eval()) == 0
-    assert reach(MambaModel(MambaConfig(**SIZES, state_size=4)).eval()) == 0
+    assert longest_packed(LlamaModel(LlamaConfig(**HEADS)).eval()) == float("inf")
+    assert longest_packed(GPT2Model(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).eval()) == float("inf")
+    assert longest_packed(MistralModel(MistralConfig(**HEADS, sliding_window=20)).eval()) == 19
+    assert longest_packed(MistralModel(MistralConfig(**HEADS, sliding_window=4)).eval()) == 0
+    assert longest_packed(MambaModel(MambaConfig(**SIZES, state_size=4)).eval()) == 0
+    neo = GPTNeoConfig(**SIZES, num_heads=4, attention_types=[[["global", "local"], 1]], window_size=64)
+    assert longest_packed(GPTNeoModel(neo).eval()) == 0  # its windows are of rows, and longer than what is tried
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_packs_too_and_still_tells_a_model_that_is_not_alike(dtype):
+    torch.manual_seed(0)
+    assert longest_packed(LlamaModel(LlamaConfig(**HEADS)).to(dtype).eval()) == float("inf")
+    short = MistralConfig(**HEADS, sliding_window=4)
+    assert longest_packed(MistralModel(short).to(dtype).eval()) == 0
+
+
+def test_texts_in_groups_of_one_are_read_as_any_batch():
+    rows = pack([[text] for group in GROUPS for text in group])
+    assert set(rows.asked) == {"input_ids", "attention_mask", "use_cache"}
+    model = MambaModel(MambaConfig(**SIZES, state_size=4)).eval()
+    with torch.no_grad():
+        states = model(**rows.asked).last_hidden_state[rows.row, rows.end]
+        each = torch.stack([alone(model, text)[-1] for group in GROUPS for text in group])
+    assert torch.allclose(states, each, atol=1e-5)

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from harness.blocks import above, is_exact, stack_of, states_below
 from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
 from harness.models import check_applied
-from harness.packed import length, pack, reach, shared
+from harness.packed import length, longest_packed, pack, shared
 from harness.specs import Unusable
 
 BUDGET = {"cpu": 2048, "cuda": 32768}  # tokens at a time, with padding
@@ -102,11 +101,11 @@ class RewardModels:
     ):
         self.device, self.dtype = device, getattr(torch, dtype)
         self.columns = {candidate.digest: n for n, candidate in enumerate(candidates)}
-        shared: dict[int, list[CheckedModel]] = {}
+        by_depth: dict[int, list[CheckedModel]] = {}
         for candidate in candidates:
             if candidate.is_adapter:
-                shared.setdefault(depth_of(candidate), []).append(candidate)
-        self._groups = [self._adapters(base, depth, own) for depth, own in shared.items()]
+                by_depth.setdefault(depth_of(candidate), []).append(candidate)
+        self._groups = [self._adapters(base, depth, own) for depth, own in by_depth.items()]
         self._groups += [self._whole(candidate) for candidate in candidates if not candidate.is_adapter]
 
     def _adapters(self, base: CheckedModel, depth: int, adapters: Sequence[CheckedModel]) -> _Group:
@@ -133,7 +132,8 @@ class RewardModels:
         through by itself, in an order drawn by this seed.
         """
         found = np.full((len(texts), len(self.columns)), np.nan)
-        together = _neighbours(texts) if shuffled is None else [[n] for n in range(len(texts))]
+        packs = shuffled is None and max(map(len, texts), default=0) <= min(models.longest for models in self._groups)
+        together = _neighbours(texts) if packs else [[n] for n in range(len(texts))]
         groups = [[texts[n] for n in numbers] for numbers in together]
         lengths = list(map(length, groups))
         order = sorted(range(len(groups)), key=lambda at: lengths[at])
@@ -153,17 +153,14 @@ class _Group:
     def __init__(self, peft, model, names: Sequence[str], lowest: int):
         self.peft, self.model, self.names = peft, model, names
         self.inner = getattr(model, model.base_model_prefix)
-        self.reach = reach(self.inner)
+        self.longest = longest_packed(self.inner)
         probe = torch.arange(1, 9, device=model.device)[None] % model.config.get_text_config().vocab_size
         self.lowest = lowest if len(names) > 1 and lowest and is_exact(self.inner, lowest, probe) else 0
 
     def scores(self, groups: Sequence[Sequence[Sequence[int]]]) -> Iterator[tuple[str, Tensor]]:
         """(candidate, [texts] scores) for each."""
-        if max(len(text) for group in groups for text in group) <= self.reach:
-            rows = pack(groups, self.model.dtype).to(self.model.device)
-            asked, row, end = rows.asked, rows.row, rows.end
-        else:
-            asked, row, end = self._one_by_one([text for group in groups for text in group])
+        rows = pack(groups, self.model.dtype).to(self.model.device)
+        asked = rows.asked
         with torch.no_grad():
             below = states_below(self.inner, self.lowest, asked) if self.lowest else None
             for name in self.names:
@@ -174,15 +171,7 @@ class _Group:
                 else:
                     with above(self.inner, self.lowest):
                         states = self.inner(**{**asked, "input_ids": None, "inputs_embeds": below}).last_hidden_state
-                yield name, self.model.score(states[row, end])[:, 0]
-
-    def _one_by_one(self, texts: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Tensor, Tensor]:
-        """What a model that must not be given packed texts is called with, and where each text has its last token."""
-        device = self.model.device
-        end = torch.tensor([len(text) - 1 for text in texts], device=device)
-        tokens = nn.utils.rnn.pad_sequence([torch.tensor(text, device=device) for text in texts], batch_first=True)
-        mask = (torch.arange(tokens.shape[1], device=device) <= end[:, None]).long()
-        return {"input_ids": tokens, "attention_mask": mask, "use_cache": False}, torch.arange(len(texts)), end
+                yield name, self.model.score(states[rows.row, rows.end])[:, 0]
 
 
 def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> int:
