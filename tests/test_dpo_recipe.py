@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, TrainerCallback
 
 from harness.checkpoints import check, weights_digest
 from harness.fingerprint import file_digest
@@ -27,7 +27,7 @@ from recipes import dpo
 from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.dpo import Settings, _trainer, draw, main, train, trained
-from tests.conftest import save_tiny
+from tests.conftest import save_tiny, tiny_tokenizer
 
 PAIRS = [Pair(str(n), f"Whom, {n}?", f"We serve {n} pupils.", f"We beg {n} times.") for n in range(12)]
 QUICK = Settings(steps=3, batch=4, lr=1e-2, rank=2, alpha=4, layers=1)
@@ -124,6 +124,16 @@ def test_scoring_the_answers_alone_changes_neither_loss_nor_gradient(base, tmp_p
     assert ours == pytest.approx(whole, rel=1e-5)
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(whole_gradients, our_gradients, strict=True))
     assert answer_rows == batch["completion_mask"].sum() < all_rows / 1.5
+
+
+def test_a_mixture_of_experts_is_trained_too(data, tmp_path):
+    """trl balances experts by the rows that it gave; packed rows are others."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tiny_tokenizer().save_pretrained(tmp_path / "moe")
+    config = MixtralConfig(**sizes, vocab_size=len(tiny_tokenizer()), num_key_value_heads=2, num_local_experts=2)
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "moe")
+    moe = check(parse_model(str(tmp_path / "moe")))
+    assert weights(train(moe, data, tmp_path / "out", replace(QUICK, layers=0)))
 
 
 def test_the_reference_is_the_base_asked_once(base, data, tmp_path, monkeypatch):
