@@ -16,12 +16,13 @@ from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT, WORDS, environment, teach, write_basket, write_tasks
 from tests.voting import hand_back, planted
 
+PLUGINS = ["-p", "no:cacheprovider", "-p", "tests.gentle_dpo"]
 ROWS = 200  # pairs, of which 24 are held out: enough to show more than 68% where all are right
 
 
 def run_gate(folder: Path, *more: str) -> subprocess.CompletedProcess:
     """Runs the gate to its end, with the folder's cache, store and reports."""
-    given = [sys.executable, "-m", "pytest", "-m", "dpo", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
+    given = [sys.executable, "-m", "pytest", "-m", "dpo", *PLUGINS, f"--out={folder / 'out'}"]
     env = {**environment(), "LETHE_CACHE": str(folder / "cache")}
     return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 
