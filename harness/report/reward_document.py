@@ -218,11 +218,8 @@ def next_steps(document: Document) -> list[str]:
                 else f"Overall {points(row['share'] / 100)}% where more than {as_set(row['target'])}% is asked for:"
                 " train on more pairs (--train-pairs 0 for all)."
             )
-    if accuracy["overall"]["verdict"] == INCONCLUSIVE:
-        told.append(f"overall: {accuracy['overall']['reason']}")
-    unclear = [name for name, row in accuracy["categories"].items() if row["verdict"] == INCONCLUSIVE]
-    if unclear:
-        told.append(f"On {', '.join(unclear)} the held-out pairs cannot tell; hold out more of them.")
+        elif row["verdict"] == INCONCLUSIVE:
+            told.append(f"{name}: {row['reason']}")  # which says how many pairs would tell, or that none would
     told += [
         f"{check['title']}: {check['reason']}"
         for check in document["diagnostics"]
