@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.blocks import CLOSE
 from harness.memory import out_of_memory
 from harness.probe import ERRORS, SHARE, reach
-
-CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay far below
 
 
 @dataclass(frozen=True)
