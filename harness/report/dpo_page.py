@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from harness.ballot import results
@@ -24,7 +24,7 @@ def _decision(given: Mapping[str, Any], release) -> Case:
     title = f"{label(document)}{document['decision']}: {allure.name(document['candidates'][0]['spec'])}"
     body = [markup.banner(document["decision"], decision_line(document))]
     body += [markup.paragraph(SIMULATED_NOTE, markup.AMBER)] if document["simulated"] else []
-    body += [_table(HEAD, rows(document), "verdict"), markup.bullets(beside(document))]
+    body += [markup.table(HEAD, rows(document), shaded="verdict"), markup.bullets(beside(document))]
     body += [markup.heading("What to do next"), markup.bullets(document["next"])]
     return title, markup.block(*body)
 
@@ -32,7 +32,7 @@ def _decision(given: Mapping[str, Any], release) -> Case:
 def _training(given: Mapping[str, Any], release) -> Case:
     row = training_row(release, given["run"])
     told = [(key, "not recorded" if value is None else str(value)) for key, value in row.items()]
-    return f"{row['run']}: trained", markup.block(_table(("what", "value"), told))
+    return f"{row['run']}: trained", markup.block(markup.table(("what", "value"), told))
 
 
 def _accuracy(given: Mapping[str, Any], release) -> Case:
@@ -40,11 +40,14 @@ def _accuracy(given: Mapping[str, Any], release) -> Case:
     body = [markup.banner(found.plain.verdict, found.plain.reason)]
     if found.shortcuts:
         table = [(rule.name, points(rule.accuracy), points(rule.lead.estimate)) for rule in found.shortcuts]
-        body += [markup.heading("Rules that understand nothing"), _table(("rule", "right, %", "model ahead by"), table)]
+        body += [
+            markup.heading("Rules that understand nothing"),
+            markup.table(("rule", "right, %", "model ahead by"), table),
+        ]
     for title, kinds in (("By fault", found.by_fault), ("By category", found.by_category)):
         if kinds:
             table = [(kind, str(n), rate_interval(share)) for kind, (share, n) in kinds.items()]
-            body += [markup.heading(title), _table((title[3:], "pairs", "right [bounds]"), table)]
+            body += [markup.heading(title), markup.table((title[3:], "pairs", "right [bounds]"), table)]
     return f"Accuracy: {found.plain.verdict}, {points(found.plain.share)}%", markup.block(*body)
 
 
@@ -66,7 +69,7 @@ def _head_to_head(given: Mapping[str, Any], release) -> Case:
     body = [markup.banner(found.verdict, f"{said}{found.reason}")]
     body += [markup.paragraph(SIMULATED_NOTE, markup.AMBER), markup.bullets(found.simulated)] if said else []
     if found.rows:
-        body.append(_table(results.HEAD, results.table_rows(found)))
+        body.append(markup.table(results.HEAD, results.table_rows(found)))
         body.append(markup.bullets([said + sentence for sentence in results.beside(found)]))
     won = f", {percent(found.win.estimate)} wins" if found.win else ""
     return f"{said}Head-to-head: {found.verdict}{won}", markup.block(*body)
@@ -75,10 +78,6 @@ def _head_to_head(given: Mapping[str, Any], release) -> Case:
 def _capability(given: Mapping[str, Any], release) -> Case:
     row = next(row for row in given["capability"]["benchmarks"] if row["name"] == given["benchmark"])
     return allure.benchmark_title(row), allure.benchmark_html(row, {})
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]], shaded: str = "") -> str:
-    return markup.table(head, body, shaded=shaded)
 
 
 CASES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from harness.report import allure, markup, reward_plots
@@ -30,13 +30,13 @@ def _decision(given: Mapping[str, Any], release) -> Case:
     drawn = reward_plots.accuracy(release.accuracy).decode()
     body = [
         markup.banner(document["decision"], decision_line(document)),
-        _table(HEAD, rows(document), "verdict"),
+        markup.table(HEAD, rows(document), shaded="verdict"),
         markup.image(drawn, "The accuracy of each category and training run beside its target"),
         markup.bullets(beside(document)),
         markup.heading("What to do next"),
         markup.bullets(document["next"]),
         markup.heading("Diagnostics"),
-        _table(CHECKS, check_rows(document)),
+        markup.table(CHECKS, check_rows(document)),
     ]
     return title, markup.block(*body)
 
@@ -45,10 +45,10 @@ def _training(given: Mapping[str, Any], release) -> Case:
     row = given["reward_run"]
     told = [(key, _known(row[key])) for key in TOLD]
     told += [(f"setting {key}", _known(value)) for key, value in (row["settings"] or {}).items()]
-    body = [_table(("what", "value"), told)]
+    body = [markup.table(("what", "value"), told)]
     if log := (row["training"] or {}).get("log"):
         lines = [tuple(as_set(entry[key]) for key in LOG) for entry in log]
-        body += [markup.heading("How it went, on training pairs"), _table(LOG, lines)]
+        body += [markup.heading("How it went, on training pairs"), markup.table(LOG, lines)]
     return f"{allure.name(row['run'])}: trained", markup.block(*body)
 
 
@@ -56,11 +56,11 @@ def _target(given: Mapping[str, Any], release) -> Case:
     found, name = given["target"], given["target_name"]
     body = [markup.banner(found.verdict, found.reason)]
     runs = [(run.name, points(_share(run, name))) for run in release.accuracy.runs]
-    body += [markup.heading("Each training run"), _table(("run", "right, %"), runs)]
+    body += [markup.heading("Each training run"), markup.table(("run", "right, %"), runs)]
     rules = [(rule.name, points(share)) for rule in release.accuracy.rules
              if (share := _of_rule(release, rule, name)) is not None]  # fmt: skip
     if rules:
-        body += [markup.heading("Rules that understand nothing"), _table(("rule", "right, %"), rules)]
+        body += [markup.heading("Rules that understand nothing"), markup.table(("rule", "right, %"), rules)]
     bounds = rate_interval(Interval(found.share, found.low, found.high))
     return f"{allure.name(name)}: {found.verdict}, {bounds}, wanted > {points(found.target)}%", markup.block(*body)
 
@@ -89,15 +89,11 @@ def _diagnostic(given: Mapping[str, Any], release) -> Case:
         ("worst run", found.run or ""),
     ]
     body = [markup.paragraph(found.verdict, markup.SHADES[SHADE[found.verdict]][0]), markup.paragraph(found.reason)]
-    return f"{found.title}: {found.verdict}", markup.block(*body, _table(("what", "value"), told))
+    return f"{found.title}: {found.verdict}", markup.block(*body, markup.table(("what", "value"), told))
 
 
 def _known(value: Any) -> str:
     return "not recorded" if value is None else str(value)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]], shaded: str = "") -> str:
-    return markup.table(head, body, shaded=shaded)
 
 
 CASES = {
