@@ -6,6 +6,7 @@ LoRA: Hu et al. 2021, arXiv:2106.09685; 4-bit base weights (QLoRA): Dettmers et 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import random
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 IGNORED = -100  # a label that has no part in the loss
@@ -27,8 +29,8 @@ class Pair:
     completion: str
 
 
-def load(weights: str, seed: int, rank: int):
-    """(model with a new adapter, tokenizer).
+def load(weights: str, seed: int, rank: int, layers: int):
+    """(model with a new adapter on its last `layers` layers, tokenizer).
 
     float32 on a CPU, bfloat16 on CUDA, and 4 bits there where bitsandbytes is installed.
     """
@@ -47,8 +49,21 @@ def load(weights: str, seed: int, rank: int):
     model = AutoModelForCausalLM.from_pretrained(weights, **options)
     if quantised:
         model = prepare_model_for_kbit_training(model)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = _linear_in_last(model, layers)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=adapted, task_type="CAUSAL_LM")
     return get_peft_model(model, config), tokenizer
+
+
+def _linear_in_last(model, layers: int) -> list[str]:
+    """Names of the linear modules of the last layers; nothing is computed backwards below them."""
+    blocks = model.config.get_text_config().num_hidden_layers
+    name, stack = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == blocks)
+    return [
+        f"{name}.{at}.{part}"
+        for at in range(max(0, blocks - layers), blocks)
+        for part, module in stack[at].named_modules()
+        if isinstance(module, nn.Linear)
+    ]
 
 
 def train(
@@ -100,16 +115,32 @@ def _encoded(tokenizer, pair: Pair) -> tuple[list[int], int]:
 
 
 def _loss(model, tokenizer, rows: Sequence[tuple[list[int], int]]) -> torch.Tensor:
-    """Mean over the completion's tokens of all rows."""
-    longest = max(len(ids) for ids, _ in rows)
+    """Mean over the completion's tokens of all rows; no logits are computed where every row has its prompt."""
+    longest, start = max(len(ids) for ids, _ in rows), max(1, min(prompt for _, prompt in rows))
     ids = torch.tensor([ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows])
     seen = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
     labels = ids.clone()
     for n, (row, prompt) in enumerate(rows):
         labels[n, :prompt] = IGNORED
         labels[n, len(row) :] = IGNORED
-    put = [tensor.to(model.device) for tensor in (ids, seen, labels)]
-    return model(input_ids=put[0], attention_mask=put[1], labels=put[2]).loss
+    kept = longest - start + 1  # a token is foretold by the position before it
+    logits = _logits(model, kept, input_ids=ids.to(model.device), attention_mask=seen.to(model.device))[:, :-1]
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels[:, start:].flatten().to(model.device), ignore_index=IGNORED
+    )
+
+
+def _logits(model, kept: int, **asked) -> torch.Tensor:
+    """[rows, kept, vocabulary]: of the last positions, computed for these alone where the model can do that."""
+    knows = "logits_to_keep" in inspect.signature(model.get_base_model().forward).parameters
+    return model(**asked, **({"logits_to_keep": kept} if knows else {})).logits[:, -kept:]
+
+
+def merged(model):
+    """Puts the adapter into the weights, which is faster to ask; not into 4 bits, which would round it away."""
+    if not getattr(model, "is_quantized", False):
+        model.merge_adapter()
+    return model
 
 
 def logprobs(model, tokenizer, prompt: str, completions: Sequence[str], at_once: int = 64) -> list[float]:
@@ -132,7 +163,7 @@ def _logprobs(model, tokenizer, prompt: str, completions: Sequence[str]) -> list
     seen = torch.cat([torch.ones(len(rows), start.shape[1], device=model.device), there], 1).long()
     rest = model(input_ids=ids, attention_mask=seen, past_key_values=cache).logits
     logits = torch.cat([first.logits[:, -1:].expand(len(rows), -1, -1), rest[:, :-1]], 1).float()
-    found = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # [rows, tokens]
+    found = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)  # [rows, tokens]
     return ((found * there).sum(1) / there.sum(1)).tolist()
 
 

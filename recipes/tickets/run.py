@@ -17,7 +17,7 @@ from pathlib import Path
 import intents
 import torch
 from facts import Finder, read_facts
-from lora import Pair, load, train, write
+from lora import Pair, load, merged, train, write
 
 HERE = Path(__file__).parent
 FACTS_SHOWN = 3
@@ -33,12 +33,12 @@ def main() -> None:
     known = {label["intent"] for label in taxonomy}
     taxonomy += [{"intent": name, "description": ""} for name in sorted({r["intent"] for r in labelled} - known)]
     replies = Replies(labelled, taxonomy)
-    model, tokenizer = load(given.weights, given.seed, given.rank)
+    model, tokenizer = load(given.weights, given.seed, given.rank, given.layers)
     learned = _learned(labelled, taxonomy, replies)
     held_out = learned[:: given.held_out]
     kept = [pair for n, pair in enumerate(learned) if n % given.held_out]
     said = train(model, tokenizer, kept, held_out, given.epochs, given.batch, given.lr, given.seed)
-    predictions = predict(model, tokenizer, tickets, taxonomy, replies)
+    predictions = predict(merged(model), tokenizer, tickets, taxonomy, replies)
     Path(given.output).write_text(json.dumps({"training": said, "predictions": predictions}), encoding="utf-8")
     if given.adapter:
         model.save_pretrained(given.adapter)
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--layers", type=int, default=20, help="how many of the last layers are adapted")
     parser.add_argument("--held-out", type=int, default=20, help="one in so many pairs gives val_loss")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED", "0")))
     return parser
