@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from harness.report.ticket_card import card_html, case_title, content, markdown_of, pdf_of, write_card
-from harness.report.ticket_document import build
+from harness.report.ticket_card import ELSEWHERE, card_html, case_title, content, markdown_of, pdf_of, write_card
+from harness.report.ticket_document import build, lines
 from harness.submission.assessment import Assessment, Challenge
 from harness.submission.contract import Limits
 from harness.submission.grading import judge
@@ -20,14 +20,14 @@ from tests.grades import RIGHT, ROWS, TAXONOMY, WordJudge, answers, graded
 HOSTILE = "<script>alert(1)</script> | [x](http://e.example) #set page() " + "W" * 400
 
 
-def document(results=RIGHT, ledger=None, name="mine.zip", failure=None):
+def document(results=RIGHT, ledger=None, name="mine.zip", failure=None, elsewhere=None):
     grade = graded(results)
     outcomes = [Outcome(b"", None, 61.25, 3 << 30, ""), Outcome(b"", None, 60.0, 1 << 30, "")]
     judged = WordJudge()
     challenge = Challenge(TAXONOMY, ROWS, Path("hidden"), Path("train"), Path("weights"), Limits(threads=1))
     noise = measure_noise(judged, ROWS, results)
     found = Assessment(grade, judge(grade, 0.5), failure, outcomes, results, [], judged.name, noise, graded(answers()))
-    return build(found, challenge, {"name": name, "digest": "0" * 64}, ledger)
+    return build(found, challenge, {"name": name, "digest": "0" * 64}, ledger, elsewhere)
 
 
 def text_of(pdf: bytes) -> str:
@@ -82,6 +82,35 @@ def test_worst_rows_and_confusions_are_shown_worst_first():
 def test_calls_to_a_model_are_shown_as_the_host_counted_them():
     ledger = {"calls": {"200": 3, "402": 1}, "cost": 0.0123, "budget": 3.0}
     assert ("calls to a model", "4, $0.0123 of $3.0000") in content(document(ledger=ledger))["tables"]["Cost"][1]
+
+
+def audit(names) -> dict:
+    """The parts of a forgetting audit's verdict.json that a card shows."""
+    row = {"base": 40.0, "candidate": 38.9, "change": -1.1, "low": -2.3, "high": 0.1, "margin": 3.0, "verdict": "PASS"}
+    benchmarks = [{"name": name, "items": 9, **row} for name in names]
+    return {
+        "decision": "SHIP",
+        "candidates": [{"spec": "mine", "digest": "0" * 64}],
+        "basket": "quick",
+        "benchmarks": benchmarks,
+    }
+
+
+def test_what_an_audit_of_the_same_adapter_says_stands_on_the_card_and_decides_nothing():
+    made, alone = document(elsewhere=audit(["mmlu", "gsm8k"])), document()
+    assert content(made)["tables"][ELSEWHERE][1][0] == ("mmlu", "−1.1 [−2.3, +0.1]", "3", "PASS")
+    assert "elsewhere (decides nothing): SHIP: mmlu −1.1 [−2.3, +0.1] PASS, gsm8k" in "\n".join(lines(made))
+    assert ELSEWHERE in text_of(pdf_of(made))
+    assert ELSEWHERE not in text_of(pdf_of(alone))
+    assert "gsm8k" in markdown_of(made)
+    assert "gsm8k" in card_html(made)
+    assert (made["decision"], made["total"]) == (alone["decision"], alone["total"])
+
+
+def test_a_card_with_an_audit_of_many_benchmarks_is_one_page():
+    made = document(elsewhere=audit([HOSTILE, *map(str, range(11))]))
+    assert len(PdfReader(io.BytesIO(pdf_of(made))).pages) == 1
+    assert content(made)["tables"][ELSEWHERE][1][-1][0] == "6 more in the audit's own report"
 
 
 def test_titles_name_the_decision_and_each_score():

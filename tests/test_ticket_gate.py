@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures.ticket_data import HIDDEN, TAXONOMY
-from fixtures.ticket_gate import challenge_of
-from harness.specs import Unusable
+from fixtures.ticket_gate import audit_of, challenge_of
+from harness.checkpoints import check
+from harness.report.document import SCHEMA
+from harness.specs import Unusable, parse_model
 from harness.submission.tickets import read_hidden, read_taxonomy
 from tests import hostile
 from tests.conftest import save_tiny
@@ -115,3 +117,22 @@ def test_options_that_cannot_be_used_are_told(tmp_path, options, said):
     usual = {"submission": tmp_path, "weights": str(tmp_path), "threshold": "50", "upstream": None, "prices": None}
     with pytest.raises(Unusable, match=re.escape(said)):
         challenge_of(SimpleNamespace(option=SimpleNamespace(**(usual | options))))
+
+
+def write_audit(folder: Path, base: str, candidates: int) -> Path:
+    candidate = {"spec": "mine", "digest": "1" * 64}
+    told = {"schema": SCHEMA, "settings": {}, "scores": "", "base": {"digest": base}}
+    (folder / "verdict.json").write_text(json.dumps(told | {"candidates": [candidate] * candidates}))
+    return folder
+
+
+def test_an_audit_for_the_card_is_one_on_the_same_base(tmp_path, weights):
+    base = check(parse_model(str(weights))).digest
+    assert audit_of(None, weights) is None
+    assert audit_of(write_audit(tmp_path, base, 1), weights)["candidates"][0]["spec"] == "mine"
+    with pytest.raises(Unusable, match="has another base than --weights"):
+        audit_of(write_audit(tmp_path, "0" * 64, 1), weights)
+    with pytest.raises(Unusable, match="judged 2 candidates"):
+        audit_of(write_audit(tmp_path, base, 2), weights)
+    with pytest.raises(Unusable, match="does not exist"):
+        audit_of(tmp_path / "nowhere", weights)

@@ -9,21 +9,23 @@ import datetime
 import json
 import os
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import typst
 
-from harness.report import escape, fonts, markup
+from harness.report import escape, fonts, markup, words
 from harness.report.foreign import shown
 from harness.report.markup import NUMBER
-from harness.report.numbers import as_set, confidence, count, dollars, mebibytes, points, seconds
+from harness.report.numbers import as_set, confidence, count, dollars, limit, mebibytes, points, seconds
 from harness.report.ticket_document import decision_line
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 FILE = "card.pdf"
 DIMENSION_EPIC = "1 - Dimensions"
-WORST, CONFUSED = 6, 6  # rows of a table
+WORST, CONFUSED, BENCHMARKS = 6, 6, 6  # rows of a table
+ELSEWHERE = "What it lost elsewhere, which decides nothing"
 TEXT, NAME = 110, 60  # columns of a ticket or a reply, and of a name
 
 Document = Mapping[str, Any]
@@ -49,7 +51,11 @@ def card_html(document: Document) -> str:
     said = content(document)
     parts = [markup.banner(document["decision"], said["reason"])]
     for title, (head, rows) in said["tables"].items():
-        right = {name: NUMBER for name in head if name in ("Weight", "Score", "Bounds", "Base", "Times", "Quality")}
+        right = {
+            name: NUMBER
+            for name in head
+            if name in ("Weight", "Score", "Bounds", "Base", "Times", "Quality", "Change", "Margin")
+        }
         parts += [markup.heading(title), markup.table(head, rows, right)] if rows else []
     return markup.block(*parts, markup.paragraph(said["foot"], markup.GREY))
 
@@ -64,7 +70,7 @@ def case_title(document: Document, row: Mapping[str, Any] | None) -> str:
 def markdown_of(document: Document) -> str:
     """summary.md: the decision, the dimensions and the cost."""
     parts = [f"## Lethe: {document['decision']}", f"**{escape.markdown(decision_line(document))}**"]
-    for head, rows in (dimensions(document), cost(document)):
+    for head, rows in filter(itemgetter(1), (dimensions(document), elsewhere(document), cost(document))):
         lines = [[escape.markdown(cell) for cell in row] for row in (head, *rows)]
         lines.insert(1, ["---"] * len(head))
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
@@ -81,6 +87,7 @@ def content(document: Document) -> dict[str, Any]:
             "Dimensions": dimensions(document),
             "Intents that were confused": confused(document),
             "Worst rows": worst(document),
+            ELSEWHERE: elsewhere(document),
             "Cost": cost(document),
         },
         "foot": foot(document),
@@ -114,6 +121,15 @@ def worst(document: Document) -> Table:
         if r["reasons"] or r["quality"] < 1
     ]
     return ("Row", "Ticket", "Why", "Quality"), rows
+
+
+def elsewhere(document: Document) -> Table:
+    """What an audit of the same adapter says of general skills; no rows where none was given."""
+    told = document["elsewhere"]["benchmarks"] if document["elsewhere"] else []
+    rows = [(words.name(r), words.change(r), limit(r["margin"]), r["verdict"]) for r in told[:BENCHMARKS]]
+    if len(told) > BENCHMARKS:
+        rows.append((f"{count(len(told) - BENCHMARKS)} more in the audit's own report", "", "", ""))
+    return ("Benchmark", "Change", "Margin", "Verdict"), rows
 
 
 def cost(document: Document) -> Table:

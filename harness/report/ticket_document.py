@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.report import words
 from harness.report.numbers import as_set, points, seconds
 from harness.stats.interval import Interval
 from harness.submission.assessment import Assessment, Challenge
@@ -28,9 +29,16 @@ EXITS = {PASS: 0, MISSED: 1, INCONCLUSIVE: 10}
 
 
 def build(
-    assessment: Assessment, challenge: Challenge, submission: Mapping[str, str], ledger: Mapping[str, Any] | None = None
+    assessment: Assessment,
+    challenge: Challenge,
+    submission: Mapping[str, str],
+    ledger: Mapping[str, Any] | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """submission: its name and the digest of what was handed in; ledger: a metering proxy's summary."""
+    """submission: its name and the digest of what was handed in; ledger: a metering proxy's summary.
+
+    elsewhere: the verdict.json of a forgetting audit of the submission's adapter, which is shown and decides nothing.
+    """
     status = EXITS[assessment.verdict]
     made = {
         "schema": SCHEMA,
@@ -55,6 +63,7 @@ def build(
         "notes": list(assessment.results.notes),
         "judge": {"name": assessment.judge, "noise": assessment.noise and asdict(assessment.noise)},
         "cost": _cost(assessment, ledger),
+        "elsewhere": elsewhere and _elsewhere(elsewhere),
         "limits": asdict(challenge.limits),
         "seed": challenge.seed,
         "run": {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()},
@@ -125,6 +134,17 @@ def _cost(assessment: Assessment, ledger: Mapping[str, Any] | None) -> dict[str,
     }
 
 
+def _elsewhere(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a forgetting audit said, in points."""
+    kept = ("name", "base", "candidate", "change", "low", "high", "margin", "verdict")
+    return {
+        "decision": told["decision"],
+        "candidate": {key: told["candidates"][0][key] for key in ("spec", "digest")},
+        "basket": told["basket"],
+        "benchmarks": [{key: row[key] for key in kept} for row in told["benchmarks"]],
+    }
+
+
 def lines(document: Mapping[str, Any]) -> list[str]:
     """The verdict on a terminal."""
     made = [f"{'dimension':<20} {'weight':>6}  {'score':>5}  {'bounds':<15} {'base':>5}"]
@@ -136,6 +156,9 @@ def lines(document: Mapping[str, Any]) -> list[str]:
         )
     spent = ", ".join(seconds(value) for value in document["cost"]["seconds"]) or "none"
     made.append(f"judge: {document['judge']['name']}; seconds a call: {spent}")
+    if found := document["elsewhere"]:
+        rows = ", ".join(f"{words.name(row)} {words.change(row)} {row['verdict']}" for row in found["benchmarks"])
+        made.append(f"elsewhere (decides nothing): {found['decision']}: {rows}")
     return [*made, decision_line(document)]
 
 
