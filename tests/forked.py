@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST = 300  # seconds, after which SIGALRM ends a run
+LONGEST = 600  # seconds, after which SIGALRM ends a run
 # No plugin of pytest's: it must import them itself, to rewrite their assertions.
 IMPORTED = ("mitigations.experiment", "harness.report.document", "peft", "transformers.models.llama", "lm_eval.tasks")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.ballot.key import read_key
 from harness.ballot.prompts import read_pairs as read_answers
+from tests import forked
 from tests.conftest import save_tiny
-from tests.tiny_audit import ROOT, WORDS, environment, teach, write_basket, write_tasks
+from tests.tiny_audit import WORDS, environment, teach, write_basket, write_tasks
 from tests.voting import hand_back, planted
 
 PLUGINS = ["-p", "no:cacheprovider", "-p", "tests.gentle_dpo"]
@@ -22,9 +22,9 @@ ROWS = 200  # pairs, of which 24 are held out: enough to show more than 68% wher
 
 def run_gate(folder: Path, *more: str) -> subprocess.CompletedProcess:
     """Runs the gate to its end, with the folder's cache, store and reports."""
-    given = [sys.executable, "-m", "pytest", "-m", "dpo", *PLUGINS, f"--out={folder / 'out'}"]
+    given = ["-m", "pytest", "-m", "dpo", *PLUGINS, f"--out={folder / 'out'}"]
     env = {**environment(), "LETHE_CACHE": str(folder / "cache")}
-    return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    return forked.run([*given, *more], env)
 
 
 def write_rows(path: Path, rows: int = ROWS) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,17 +12,18 @@ import pytest
 
 from fixtures.reward_prepared import prepared
 from harness.specs import Unusable
+from tests import forked
 from tests.conftest import save_tiny
-from tests.tiny_audit import ROOT, WORDS, environment
+from tests.tiny_audit import WORDS, environment
 
 ROWS = 640  # pairs, of which 80 are held out: enough to show more than 72% where all are right
 KINDS = ("brevity", "tone")
 
 
 def run_gate(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    given = [sys.executable, "-m", "pytest", "-m", "reward", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
+    given = ["-m", "pytest", "-m", "reward", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
     env = {**environment(), "LETHE_CACHE": str(folder / "cache")}
-    return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    return forked.run([*given, *more], env)
 
 
 def write_rows(path: Path, rows: int = ROWS, turned: str | None = None) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,17 +16,17 @@ from harness.checkpoints import check
 from harness.report.document import SCHEMA
 from harness.specs import Unusable, parse_model
 from harness.submission.tickets import read_hidden, read_taxonomy
-from tests import hostile
+from tests import forked, hostile
 from tests.conftest import save_tiny
-from tests.tiny_audit import ROOT, environment
+from tests.tiny_audit import environment
 from tests.upstream import upstream
 
 
 def run(folder: Path, submission: Path | None, *more: str, **variables: str) -> subprocess.CompletedProcess:
-    given = [sys.executable, "-m", "pytest", "-m", "tickets", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
+    given = ["-m", "pytest", "-m", "tickets", "-p", "no:cacheprovider", f"--out={folder / 'out'}"]
     given += [f"--submission={submission}"] if submission else []
     env = {key: value for key, value in environment().items() if not key.startswith("OPENAI_")} | variables
-    return subprocess.run([*given, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    return forked.run([*given, *more], env)
 
 
 @pytest.fixture(scope="module")

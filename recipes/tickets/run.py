@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, help="directory of the base model")
     parser.add_argument("--output", required=True, help="JSON file to write")
     parser.add_argument("--adapter", help="directory for the adapter, to be judged by other gates (default: not kept)")
-    parser.add_argument("--epochs", type=int, default=4, help="0 predicts with the base as it is")
+    parser.add_argument("--epochs", type=int, default=3, help="0 predicts with the base as it is")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
