@@ -8,7 +8,7 @@ that adds something to its input embeddings would add it twice, and `is_exact` t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,11 +26,16 @@ def stack_of(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
     return None
 
 
-def states_below(inner: nn.Module, at: int, asked: Mapping[str, Any]) -> Tensor:
-    """[rows, positions, width]: what goes into block `at` when `inner` is called so; no block above it runs."""
+def states_below(
+    inner: nn.Module, at: int, asked: Mapping[str, Any], forward: Callable[..., Any] | None = None
+) -> Tensor:
+    """[rows, positions, width]: what goes into block `at` when `inner` is called so; no block above it runs.
+
+    forward: what is called, where the model's own has been changed.
+    """
     _, blocks = stack_of(inner)
     with _stopped_before(blocks[at]) as found, torch.no_grad(), contextlib.suppress(_Stop):
-        inner(**asked)
+        (forward or inner)(**asked)
     return found[0]
 
 

@@ -44,7 +44,7 @@ from recipes.sft import length_of
 from recipes.shared_prompts import share_prompts
 from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
-VERSION = 2  # raise it when the same inputs may give another adapter
+VERSION = 3  # raise it when the same inputs may give another adapter
 LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 
@@ -141,7 +141,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     routed = hasattr(model.config.get_text_config(), "output_router_logits")  # trl balances experts by its own rows
     longest = max(_length(pair, tokenizer) for pair in seen)
     if not routed and longest <= longest_packed(getattr(model, model.base_model_prefix)):
-        share_prompts(model)
+        share_prompts(model, 0 if cuda else _untrained(model, settings))
     trainer = DPOTrainer(
         model=model,
         args=_arguments(work, settings, cuda),
@@ -159,6 +159,11 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(training_bar())
     return trainer, {"pairs": len(seen), "too_long": len(pairs) - len(fitting)}
+
+
+def _untrained(model, settings: Settings) -> int:
+    """How many blocks lie below the lowest that is trained."""
+    return model.config.get_text_config().num_hidden_layers - settings.layers if settings.layers else 0
 
 
 def _arguments(work: Path, settings: Settings, cuda: bool):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     GPT2Config,
+    GPT2LMHeadModel,
     GPT2Model,
     GPTNeoConfig,
     GPTNeoModel,
@@ -79,6 +80,57 @@ def test_a_model_that_shares_prompts_gives_trls_batches_the_states_and_loss_that
     assert after.logits.shape == before.logits.shape
     assert torch.allclose(after.logits[real], before.logits[real], atol=1e-5)
     assert torch.allclose(after.loss, before.loss, atol=1e-6)
+
+
+def pair_batch(pairs) -> dict[str, torch.Tensor]:
+    """As trl's collator makes it: the chosen answers' texts, then the others', padded."""
+    texts = [pair[side] for side in (0, 1) for pair in pairs]
+    width = max(map(len, texts))
+    return {
+        "input_ids": torch.tensor([text + [0] * (width - len(text)) for text in texts]),
+        "attention_mask": torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts]),
+    }
+
+
+def trained_above(below: int):
+    """A model whose last block is trained, and how often its first block has run."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**HEADS)).eval()
+    model.requires_grad_(False)
+    model.model.layers[1].requires_grad_(True)
+    share_prompts(model, below)
+    ran = []
+    model.model.layers[0].register_forward_hook(lambda *_: ran.append(1))
+    return model, ran
+
+
+def test_blocks_that_no_step_changes_run_once_a_pair_and_states_and_gradients_are_the_same():
+    found, runs = {}, {}
+    for below in (0, 1):
+        model, ran = trained_above(below)
+        steps = [[GROUPS[0], GROUPS[1]], [GROUPS[1], GROUPS[3]], [GROUPS[0], GROUPS[3]]]
+        states = [model(**pair_batch(pairs), use_cache=False).logits for pairs in steps]
+        sum(each.sin().mean() for each in states).backward()
+        found[below] = [*states, model.model.layers[1].self_attn.q_proj.weight.grad]
+        runs[below] = len(ran)
+    assert runs == {0: 3, 1: 3}  # three batches, and three pairs
+    for before, after in zip(found[0], found[1], strict=True):
+        assert torch.allclose(after, before, atol=1e-5)
+
+
+def test_kept_states_do_not_depend_on_the_batch_that_a_pair_is_first_seen_in():
+    alone, beside = trained_above(1)[0], trained_above(1)[0]
+    beside(**pair_batch([GROUPS[1], GROUPS[0]]), use_cache=False)
+    one, other = (model(**pair_batch([GROUPS[0]]), use_cache=False).logits for model in (alone, beside))
+    assert torch.equal(one, other)
+
+
+def test_dropout_below_is_drawn_anew_each_time():
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).train()
+    share_prompts(model, 1)
+    one, other = (model(**pair_batch([GROUPS[0]]), use_cache=False).logits for _ in range(2))
+    assert not torch.equal(one, other)
 
 
 def test_a_row_holds_the_common_beginning_once():
