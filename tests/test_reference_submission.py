@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +61,33 @@ def test_two_calls_with_one_seed_predict_the_same(results):
     one, other = ({key: (p.intent, p.reply) for key, p in found.predictions.items()} for found in results)
     assert one == other
     assert results[0].training["train_loss"] == results[1].training["train_loss"]
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """run.py as a module; what it imports from beside it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(PUBLIC)
+    yield importlib.import_module("run")
+    for path in PUBLIC.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Guests take no seat, so you pay for two.", "Guests take no seat, so you pay for two."),
+        ("Yes.", "take no seat"),
+    ],
+)
+def test_replies_are_written_or_quoted_whichever_is_nearer_to_replies_that_were_not_trained_on(
+    program, monkeypatch, written, said
+):
+    monkeypatch.setattr(program, "write", lambda model, tokenizer, prompts, most: [(written, 9) for _ in prompts])
+    taxonomy = json.loads(TAXONOMY.read_text())
+    row = {"ticket": "Do guests take a seat?", "intent": "billing.seat_question"}
+    tried = [row | {"ideal_reply": "No, guests take no seat, so you pay for two."}]
+    answers = program.Answers(None, lambda text: SimpleNamespace(input_ids=[1]), program.Replies(taxonomy), tried)
+    assert said in answers.best([(row["ticket"], row["intent"])])[0][0]
 
 
 @pytest.mark.parametrize("path", sorted(PUBLIC.glob("*.py")), ids=lambda path: path.name)

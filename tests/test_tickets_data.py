@@ -11,7 +11,9 @@ import pytest
 
 from fixtures.ticket_data import FACTS, HIDDEN, PARAPHRASES, TAXONOMY, TRAIN, VALIDATION
 from harness.specs import Unusable
+from harness.submission.judge import Asked
 from harness.submission.mentions import holds, missing, wrong
+from harness.submission.offline_judge import OfflineJudge
 from harness.submission.tickets import Taxonomy, read_hidden, read_taxonomy, read_tickets, read_training
 
 SHARED = 5  # words in a row that no two splits have in common
@@ -70,6 +72,17 @@ def test_no_wording_of_a_ticket_stands_in_two_splits(splits):
     found = {name: set().union(*(runs(row["ticket"], SHARED) for row in rows)) for name, rows in splits.items()}
     for one, other in combinations(found, 2):
         assert not found[one] & found[other], (one, other)
+
+
+@pytest.mark.embedded
+def test_no_paraphrase_means_what_a_hidden_ticket_means_more_than_a_training_row_does(splits):
+    """The hidden rows and the paraphrases have one author, who had the same ideas twice; those were left out."""
+
+    def nearest(split: str) -> float:
+        asked = [Asked("", row["ticket"], hid["ticket"]) for row in splits[split] for hid in splits["hidden"]]
+        return max(OfflineJudge().scores(asked))
+
+    assert nearest("paraphrases") <= nearest("train")
 
 
 def test_no_sentence_of_a_reply_stands_in_two_splits(splits):
