@@ -138,6 +138,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     model = AutoModelForCausalLM.from_pretrained(
         base.path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
     )
+    targets = top_layers(model, settings.layers)
     routed = hasattr(model.config.get_text_config(), "output_router_logits")  # trl balances experts by its own rows
     longest = max(_length(pair, tokenizer) for pair in seen)
     if not routed and longest <= longest_packed(getattr(model, model.base_model_prefix)):
@@ -150,7 +151,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
         peft_config=LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
-            target_modules=top_layers(model, settings.layers),
+            target_modules=targets,
             task_type="CAUSAL_LM",
         ),
     )

@@ -217,8 +217,8 @@ def test_the_last_layers_alone_are_trained(base, data, tmp_path):
     assert {name.split(".")[-3] for name in names} >= {"q_proj", "down_proj"}
     every = weights(train(base, data, tmp_path / "b", replace(QUICK, layers=0)))
     assert {name.split(".layers.")[1].split(".")[0] for name in every} == {"0", "1"}
-    with pytest.raises(Unusable, match="--layers 3: the model has 2; write a number up to that, or 0 for all"):
-        train(base, data, tmp_path / "c", replace(QUICK, layers=3))
+    with pytest.raises(Unusable, match="--layers 8: the model has 2; write a number up to that, or 0 for all"):
+        train(base, data, tmp_path / "c", replace(QUICK, layers=8))
 
 
 def test_pairs_that_are_too_long_are_left_out_and_counted(base, tmp_path, capsys):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import (
     GPT2Config,
-    GPT2LMHeadModel,
     GPT2Model,
     GPTNeoConfig,
     GPTNeoModel,
@@ -108,29 +107,44 @@ def test_blocks_that_no_step_changes_run_once_a_pair_and_states_and_gradients_ar
     found, runs = {}, {}
     for below in (0, 1):
         model, ran = trained_above(below)
-        steps = [[GROUPS[0], GROUPS[1]], [GROUPS[1], GROUPS[3]], [GROUPS[0], GROUPS[3]]]
+        steps = [[GROUPS[0], GROUPS[1]], [GROUPS[1], GROUPS[3]], [GROUPS[0], GROUPS[3]], [GROUPS[3], GROUPS[1]]]
         states = [model(**pair_batch(pairs), use_cache=False).logits for pairs in steps]
         sum(each.sin().mean() for each in states).backward()
         found[below] = [*states, model.model.layers[1].self_attn.q_proj.weight.grad]
         runs[below] = len(ran)
-    assert runs == {0: 3, 1: 3}  # three batches, and three pairs
+    assert runs == {0: 4, 1: 3}  # four batches, and three pairs
     for before, after in zip(found[0], found[1], strict=True):
         assert torch.allclose(after, before, atol=1e-5)
 
 
 def test_kept_states_do_not_depend_on_the_batch_that_a_pair_is_first_seen_in():
-    alone, beside = trained_above(1)[0], trained_above(1)[0]
-    beside(**pair_batch([GROUPS[1], GROUPS[0]]), use_cache=False)
-    one, other = (model(**pair_batch([GROUPS[0]]), use_cache=False).logits for model in (alone, beside))
-    assert torch.equal(one, other)
+    found = []
+    for first in ([GROUPS[1], GROUPS[0]], [GROUPS[0]]):
+        model, ran = trained_above(1)
+        model(**pair_batch(first), use_cache=False)
+        found.append(model(**pair_batch([GROUPS[0]]), use_cache=False).logits)
+        assert len(ran) == len(first)  # the second time from what was kept
+    assert torch.equal(*found)
 
 
-def test_dropout_below_is_drawn_anew_each_time():
+def test_states_are_kept_while_there_is_room(monkeypatch):
+    monkeypatch.setattr("recipes.shared_prompts.LARGEST", 4 * 32 * length(GROUPS[0]))
+    model, ran = trained_above(1)
+    for pair in (GROUPS[0], GROUPS[1], GROUPS[0], GROUPS[1]):
+        model(**pair_batch([pair]), use_cache=False)
+    assert len(ran) == 3  # the second pair is computed each time
+
+
+@pytest.mark.parametrize("given", [{"attention_dropout": 0.5}, {"attention_dropout": 0.0}])
+def test_dropout_is_drawn_anew_each_time(given):
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).train()
+    model = LlamaForCausalLM(LlamaConfig(**HEADS, **given)).eval()
     share_prompts(model, 1)
+    ran = []
+    model.model.layers[0].register_forward_hook(lambda *_: ran.append(1))
+    model.train()
     one, other = (model(**pair_batch([GROUPS[0]]), use_cache=False).logits for _ in range(2))
-    assert not torch.equal(one, other)
+    assert torch.equal(one, other) == (len(ran) == 1) == (not given["attention_dropout"])
 
 
 def test_a_row_holds_the_common_beginning_once():

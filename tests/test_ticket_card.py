@@ -84,10 +84,11 @@ def test_calls_to_a_model_are_shown_as_the_host_counted_them():
     assert ("calls to a model", "4, $0.0123 of $3.0000") in content(document(ledger=ledger))["tables"]["Cost"][1]
 
 
-def audit(names) -> dict:
+def audit(names, verdict="PASS") -> dict:
     """The parts of a forgetting audit's verdict.json that a card shows."""
     row = {"base": 40.0, "candidate": 38.9, "change": -1.1, "low": -2.3, "high": 0.1, "margin": 3.0, "verdict": "PASS"}
     benchmarks = [{"name": name, "items": 9, **row} for name in names]
+    benchmarks[-1]["verdict"] = verdict
     return {
         "decision": "SHIP",
         "candidates": [{"spec": "mine", "digest": "0" * 64}],
@@ -110,7 +111,16 @@ def test_what_an_audit_of_the_same_adapter_says_stands_on_the_card_and_decides_n
 def test_a_card_with_an_audit_of_many_benchmarks_is_one_page():
     made = document(elsewhere=audit([HOSTILE, *map(str, range(11))]))
     assert len(PdfReader(io.BytesIO(pdf_of(made))).pages) == 1
-    assert content(made)["tables"][ELSEWHERE][1][-1][0] == "6 more in the audit's own report"
+    assert content(made)["tables"][ELSEWHERE][1][6][0] == "6 more in the audit's own report"
+
+
+def test_what_an_audit_found_regressed_stands_first_and_its_decision_last():
+    told = audit(map(str, range(9)), "REGRESSED") | {"decision": "BLOCKED"}
+    rows = content(document(elsewhere=told))["tables"][ELSEWHERE][1]
+    assert (rows[0][0], rows[0][-1]) == ("8", "REGRESSED")
+    assert (rows[-1][0], rows[-1][-1]) == ("all of basket quick: mine", "BLOCKED")
+    changed = told | {"rejudged": {"margins": {"8": 1.0}}}
+    assert "Margins were changed" in content(document(elsewhere=changed))["tables"][ELSEWHERE][1][-1][0]
 
 
 def test_titles_name_the_decision_and_each_score():

@@ -135,3 +135,15 @@ def test_an_audit_for_the_card_is_one_on_the_same_base(tmp_path, weights):
         audit_of(write_audit(tmp_path, base, 2), weights)
     with pytest.raises(Unusable, match="does not exist"):
         audit_of(tmp_path / "nowhere", weights)
+    (tmp_path / "verdict.json").write_text(json.dumps({"schema": SCHEMA, "gate": "dpo"}))
+    with pytest.raises(Unusable, match="is of another gate"):
+        audit_of(tmp_path, weights)
+
+
+def test_an_audit_is_not_removed_by_the_run_that_shows_it(tmp_path):
+    (tmp_path / "out").mkdir()
+    kept = write_audit(tmp_path / "out", "0" * 64, 1)
+    done = run(tmp_path, tmp_path, f"--audit={kept}")
+    assert done.returncode == 4, done.stdout
+    assert "holds the audit that --audit names" in done.stderr
+    assert (kept / "verdict.json").is_file()

@@ -20,11 +20,13 @@ from harness.report.foreign import shown
 from harness.report.markup import NUMBER
 from harness.report.numbers import as_set, confidence, count, dollars, limit, mebibytes, points, seconds
 from harness.report.ticket_document import decision_line
+from harness.verdict import INCONCLUSIVE, PASS, REGRESSED
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 FILE = "card.pdf"
 DIMENSION_EPIC = "1 - Dimensions"
 WORST, CONFUSED, BENCHMARKS = 6, 6, 6  # rows of a table
+GRAVITY = (REGRESSED, INCONCLUSIVE, PASS)
 ELSEWHERE = "What it lost elsewhere, which decides nothing"
 TEXT, NAME = 110, 60  # columns of a ticket or a reply, and of a name
 
@@ -124,11 +126,17 @@ def worst(document: Document) -> Table:
 
 
 def elsewhere(document: Document) -> Table:
-    """What an audit of the same adapter says of general skills; no rows where none was given."""
-    told = document["elsewhere"]["benchmarks"] if document["elsewhere"] else []
-    rows = [(words.name(r), words.change(r), limit(r["margin"]), r["verdict"]) for r in told[:BENCHMARKS]]
-    if len(told) > BENCHMARKS:
-        rows.append((f"{count(len(told) - BENCHMARKS)} more in the audit's own report", "", "", ""))
+    """What an audit of the same adapter says of general skills, the worst first; no rows where none was given."""
+    rows: list[Sequence[str]] = []
+    if found := document["elsewhere"]:
+        told = sorted(found["benchmarks"], key=lambda r: GRAVITY.index(r["verdict"]))
+        rows = [(words.name(r), words.change(r), limit(r["margin"]), r["verdict"]) for r in told[:BENCHMARKS]]
+        if len(told) > BENCHMARKS:
+            rows.append((f"{count(len(told) - BENCHMARKS)} more in the audit's own report", "", "", ""))
+        rows.append(
+            (shown(f"all of basket {found['basket']}: {found['candidate']['spec']}", NAME), "", "", found["decision"])
+        )
+        rows += [(found["margins"], "", "", "")] if found["margins"] else []
     return ("Benchmark", "Change", "Margin", "Verdict"), rows
 
 

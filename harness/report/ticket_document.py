@@ -142,6 +142,7 @@ def _elsewhere(told: Mapping[str, Any]) -> dict[str, Any]:
         "candidate": {key: told["candidates"][0][key] for key in ("spec", "digest")},
         "basket": told["basket"],
         "benchmarks": [{key: row[key] for key in kept} for row in told["benchmarks"]],
+        "margins": words.changed_margins(told),
     }
 
 

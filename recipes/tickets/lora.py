@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
 IGNORED = -100  # a label that has no part in the loss
 LONGEST = 512  # tokens of a pair
@@ -55,14 +56,14 @@ def load(weights: str, seed: int, rank: int, layers: int):
 
 
 def _linear_in_last(model, layers: int) -> list[str]:
-    """Names of the linear modules of the last layers; nothing is computed backwards below them."""
+    """Names of the linear modules of the last layers; in floats, nothing is computed backwards below them."""
     blocks = model.config.get_text_config().num_hidden_layers
     name, stack = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == blocks)
     return [
         f"{name}.{at}.{part}"
         for at in range(max(0, blocks - layers), blocks)
         for part, module in stack[at].named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear | Conv1D)
     ]
 
 
@@ -143,17 +144,24 @@ def merged(model):
     return model
 
 
-def logprobs(model, tokenizer, prompt: str, completions: Sequence[str], at_once: int = 64) -> list[float]:
-    """Mean log-probability of a token of each completion after the prompt, `at_once` of them in a batch."""
-    parts = [completions[n : n + at_once] for n in range(0, len(completions), at_once)]
-    return [found for part in parts for found in _logprobs(model, tokenizer, prompt, part)]
+def logprobs(model, tokenizer, prompt: str, completions: Sequence[str], at_once: int = 4096) -> list[float]:
+    """Mean log-probability of a token of each completion after the prompt; at_once: tokens of a batch, with padding."""
+    rows = [tokenizer(text, add_special_tokens=False).input_ids[:LONGEST] for text in completions]
+    batches: list[list[int]] = []
+    for n in sorted(range(len(rows)), key=lambda n: len(rows[n])):
+        if not batches or (len(batches[-1]) + 1) * len(rows[n]) > at_once:
+            batches.append([])
+        batches[-1].append(n)
+    found = {}
+    for batch in batches:
+        found |= dict(zip(batch, _logprobs(model, tokenizer, prompt, [rows[n] for n in batch]), strict=True))
+    return [found[n] for n in range(len(rows))]
 
 
 @torch.inference_mode()
-def _logprobs(model, tokenizer, prompt: str, completions: Sequence[str]) -> list[float]:
+def _logprobs(model, tokenizer, prompt: str, rows: Sequence[list[int]]) -> list[float]:
     """The prompt is read once, and its cache shared."""
     start = tokenizer(prompt, return_tensors="pt").input_ids[:, -LONGEST:].to(model.device)
-    rows = [tokenizer(text, add_special_tokens=False).input_ids[:LONGEST] for text in completions]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows], device=model.device)
     there = torch.tensor([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in rows], device=model.device)

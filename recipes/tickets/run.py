@@ -37,10 +37,10 @@ def main() -> None:
     taxonomy += [{"intent": name, "description": ""} for name in sorted({r["intent"] for r in labelled} - known)]
     replies = Replies(taxonomy)
     model, tokenizer = load(given.weights, given.seed, given.rank, given.layers)
-    labels = intents.pairs([*labelled, *_rows(HERE / "paraphrases.jsonl")], taxonomy)
+    rows = [*_rows(HERE / "paraphrases.jsonl"), *labelled]
+    held_out = intents.pairs(rows[:: given.held_out], taxonomy)
+    kept = intents.pairs([row for n, row in enumerate(rows) if n % given.held_out], taxonomy)
     tried, shown = labelled[:: given.tried], [row for n, row in enumerate(labelled) if n % given.tried]
-    held_out = labels[:: given.held_out]
-    kept = [pair for n, pair in enumerate(labels) if n % given.held_out]
     learned = [*kept, *replies.pairs(shown)]
     said = train(model, tokenizer, learned, held_out, given.epochs, given.batch, given.lr, given.seed)
     model = merged(model)
@@ -71,7 +71,7 @@ class Replies:
 class Answers:
     """Replies that the model writes, or quotes of the fact found first: whichever is nearer to ideal replies.
 
-    tried: labelled rows that were not trained on. A small model writes fluent sentences with wrong figures.
+    tried: labelled rows whose replies were not trained on. A small model writes fluent sentences with wrong figures.
     """
 
     def __init__(self, model, tokenizer, replies: Replies, tried: Sequence[Mapping[str, str]]):
@@ -137,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--layers", type=int, default=20, help="how many of the last layers are adapted")
-    parser.add_argument("--held-out", type=int, default=20, help="one in so many pairs gives val_loss")
-    parser.add_argument("--tried", type=int, default=5, help="one in so many rows decides who replies: model or page")
+    parser.add_argument("--held-out", type=int, default=20, help="one ticket in so many gives val_loss alone")
+    parser.add_argument("--tried", type=int, default=5, help="one reply in so many decides: write or quote")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED", "0")))
     return parser
 
