@@ -42,7 +42,9 @@ def content(document: Document) -> dict[str, Any]:
     """What the memo says, as text that is safe to print."""
     ships = document["decision"] == "SHIP"
     missed = any(row["verdict"] == MISSED for row in document["parts"])
-    spec = shown(document["candidates"][0]["spec"], SPEC, middle=True)
+    shipped = document["candidates"][0]
+    own = shipped["run"].removeprefix("seed")  # trained by the gate, into its cache, whose path tells nobody anything
+    spec = f"the writer of seed {own}" if own.isdecimal() else shown(shipped["spec"], SPEC, middle=True)
     return {
         "label": label(document).strip(),
         "note": SIMULATED_NOTE if document["simulated"] else "",
