@@ -117,6 +117,11 @@ def seal(base, out: Path, note: Mapping[str, Any], lr: float) -> None:
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 
+def below_top(model, count: int) -> int:
+    """How many blocks lie below the last `count`, on which `top_layers` puts an adapter; none for 0, which is all."""
+    return model.config.get_text_config().num_hidden_layers - count if count else 0
+
+
 def top_layers(model, count: int) -> str | list[str]:
     """The linear layers of the last `count` blocks, as peft wants them; of all for 0; `Unusable` if there are fewer.
 

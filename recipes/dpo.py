@@ -32,6 +32,7 @@ from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
 from recipes.adapter import (
     add_settings,
+    below_top,
     check_settings,
     made_whole,
     seal,
@@ -142,7 +143,7 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     routed = hasattr(model.config.get_text_config(), "output_router_logits")  # trl balances experts by its own rows
     longest = max(_length(pair, tokenizer) for pair in seen)
     if not routed and longest <= longest_packed(getattr(model, model.base_model_prefix)):
-        share_prompts(model, 0 if cuda else _untrained(model, settings))
+        share_prompts(model, 0 if cuda else below_top(model, settings.layers))
     trainer = DPOTrainer(
         model=model,
         args=_arguments(work, settings, cuda),
@@ -160,11 +161,6 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(training_bar())
     return trainer, {"pairs": len(seen), "too_long": len(pairs) - len(fitting)}
-
-
-def _untrained(model, settings: Settings) -> int:
-    """How many blocks lie below the lowest that is trained."""
-    return model.config.get_text_config().num_hidden_layers - settings.layers if settings.layers else 0
 
 
 def _arguments(work: Path, settings: Settings, cuda: bool):

@@ -40,6 +40,7 @@ from harness.reward.texts import answered, scoring_tokenizer
 from harness.specs import Unusable, parse_model
 from recipes.adapter import (
     add_settings,
+    below_top,
     check_settings,
     made_whole,
     seal,
@@ -206,7 +207,7 @@ def _stack(model, settings: Settings) -> tuple[str, int]:
     found = stack_of(model)
     if found is None or not settings.layers:
         return "", 0
-    return found[0], len(found[1]) - settings.layers
+    return found[0], below_top(model, settings.layers)
 
 
 def _states_key(base, drawn: Drawn, settings: Settings, below: int) -> str:

@@ -77,10 +77,11 @@ def test_no_wording_of_a_ticket_stands_in_two_splits(splits):
 @pytest.mark.embedded
 def test_no_paraphrase_means_what_a_hidden_ticket_means_more_than_a_training_row_does(splits):
     """The hidden rows and the paraphrases have one author, who had the same ideas twice; those were left out."""
+    judge = OfflineJudge()
 
     def nearest(split: str) -> float:
         asked = [Asked("", row["ticket"], hid["ticket"]) for row in splits[split] for hid in splits["hidden"]]
-        return max(OfflineJudge().scores(asked))
+        return max(judge.scores(asked))
 
     assert nearest("paraphrases") <= nearest("train")
 

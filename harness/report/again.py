@@ -58,13 +58,15 @@ def judge_again(scores: Path, out: Path, margins: Mapping[str, float]) -> dict[s
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
-    """A verdict.json that holds what judging again needs; `Unusable` otherwise."""
+    """The verdict.json of a forgetting audit that holds what judging again needs; `Unusable` otherwise."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Unusable(f"{path} does not exist; name what an audit wrote to its --out.") from None
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read ({error}); name what an audit wrote to its --out.") from None
+    if isinstance(found, dict) and "gate" in found:
+        raise Unusable(f"{path} is of another gate; name what -m forgetting wrote to its --out.")
     if not isinstance(found, dict) or found.get("schema") != document.SCHEMA:
         raise Unusable(f"{path} is no verdict of schema {document.SCHEMA}; judge it with the version that wrote it.")
     whole = all("error" in row or "picked_on" in row for row in found.get("mitigations", []))

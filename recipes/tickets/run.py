@@ -38,17 +38,22 @@ def main() -> None:
     replies = Replies(taxonomy)
     model, tokenizer = load(given.weights, given.seed, given.rank, given.layers)
     rows = [*_rows(HERE / "paraphrases.jsonl"), *labelled]
-    held_out = intents.pairs(rows[:: given.held_out], taxonomy)
-    kept = intents.pairs([row for n, row in enumerate(rows) if n % given.held_out], taxonomy)
-    tried, shown = labelled[:: given.tried], [row for n, row in enumerate(labelled) if n % given.tried]
-    learned = [*kept, *replies.pairs(shown)]
-    said = train(model, tokenizer, learned, held_out, given.epochs, given.batch, given.lr, given.seed)
+    held_out, kept = _parted(rows, given.held_out)
+    tried, shown = _parted(labelled, given.tried)
+    learned = [*intents.pairs(kept, taxonomy), *replies.pairs(shown)]
+    unseen = intents.pairs(held_out, taxonomy)
+    said = train(model, tokenizer, learned, unseen, given.epochs, given.batch, given.lr, given.seed)
     model = merged(model)
     answers = Answers(model, tokenizer, replies, tried)
     predictions = predict(model, tokenizer, tickets, taxonomy, answers)
     Path(given.output).write_text(json.dumps({"training": said, "predictions": predictions}), encoding="utf-8")
     if given.adapter:
         model.save_pretrained(given.adapter)
+
+
+def _parted(rows: Sequence[dict], every: int) -> tuple[list[dict], list[dict]]:
+    """(one row in so many, the others)"""
+    return list(rows[::every]), [row for n, row in enumerate(rows) if n % every]
 
 
 class Replies:
