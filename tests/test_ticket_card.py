@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from harness.report.ticket_card import ELSEWHERE, card_html, case_title, content, markdown_of, pdf_of, write_card
+from harness.report.ticket_card import ELSEWHERE, card_html, case_title, content, markdown_of, pdf_of, write
 from harness.report.ticket_document import build, lines
 from harness.submission.assessment import Assessment, Challenge
 from harness.submission.contract import Limits
@@ -27,7 +27,8 @@ def document(results=RIGHT, ledger=None, name="mine.zip", failure=None, elsewher
     challenge = Challenge(TAXONOMY, ROWS, Path("hidden"), Path("train"), Path("weights"), Limits(threads=1))
     noise = measure_noise(judged, ROWS, results)
     found = Assessment(grade, judge(grade, 0.5), failure, outcomes, results, [], judged.name, noise, graded(answers()))
-    return build(found, challenge, {"name": name, "digest": "0" * 64}, ledger, elsewhere)
+    base = {"spec": "weights", "digest": "1" * 64}
+    return build(found, challenge, {"name": name, "digest": "0" * 64}, base, ledger, elsewhere)
 
 
 def text_of(pdf: bytes) -> str:
@@ -52,7 +53,7 @@ def test_the_card_is_one_page_with_dimensions_cost_and_judge():
 
 def test_the_same_document_gives_the_same_bytes(tmp_path):
     made = document()
-    write_card(made, tmp_path)
+    write(made, tmp_path)
     assert (tmp_path / "card.pdf").read_bytes() == pdf_of(made)
 
 

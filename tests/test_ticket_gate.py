@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures.ticket_data import HIDDEN, TAXONOMY
-from fixtures.ticket_gate import audit_of, challenge_of
+from fixtures.ticket_prepared import audit_of, challenge_of
 from harness.checkpoints import check
 from harness.report.document import SCHEMA
 from harness.specs import Unusable, parse_model
@@ -90,7 +90,7 @@ def test_a_total_that_was_not_judged_is_no_pass(tmp_path, judged, weights):
     folder = hostile.folder(tmp_path / "mine", hostile.SOUND + "write()")
     done = run(tmp_path, folder, f"--weights={weights}", "--no-base", "-k", "training", **judged)
     assert done.returncode == 10, done.stdout
-    assert "NO DECISION (exit 10): the total was not judged" in done.stdout
+    assert "NO DECISION (exit 10): 1 of 6 scores judged" in done.stdout
     assert not (tmp_path / "out" / "verdict.json").exists()
 
 
@@ -108,14 +108,13 @@ def test_nothing_to_grade_ends_before_anything_runs(tmp_path):
         ({"threshold": "200"}, "--threshold 200 is no total"),
         ({"threshold": "half"}, "--threshold half is no total"),
         ({"upstream": "http://h/v1"}, "--upstream needs --prices FILE"),
-        ({"numprocesses": 2}, "leave -n out"),
     ],
 )
 def test_options_that_cannot_be_used_are_told(tmp_path, options, said):
     (tmp_path / "config.json").write_text("{}")
     usual = {"submission": tmp_path, "weights": str(tmp_path), "threshold": "50", "upstream": None, "prices": None}
     with pytest.raises(Unusable, match=re.escape(said)):
-        challenge_of(SimpleNamespace(option=SimpleNamespace(**(usual | options))))
+        challenge_of(SimpleNamespace(**(usual | options)))
 
 
 def write_audit(folder: Path, base: str, candidates: int) -> Path:
@@ -126,18 +125,18 @@ def write_audit(folder: Path, base: str, candidates: int) -> Path:
 
 
 def test_an_audit_for_the_card_is_one_on_the_same_base(tmp_path, weights):
-    base = check(parse_model(str(weights))).digest
-    assert audit_of(None, weights) is None
-    assert audit_of(write_audit(tmp_path, base, 1), weights)["candidates"][0]["spec"] == "mine"
+    base = check(parse_model(str(weights)))
+    assert audit_of(None, base) is None
+    assert audit_of(write_audit(tmp_path, base.digest, 1), base)["candidates"][0]["spec"] == "mine"
     with pytest.raises(Unusable, match="has another base than --weights"):
-        audit_of(write_audit(tmp_path, "0" * 64, 1), weights)
+        audit_of(write_audit(tmp_path, "0" * 64, 1), base)
     with pytest.raises(Unusable, match="judged 2 candidates"):
-        audit_of(write_audit(tmp_path, base, 2), weights)
+        audit_of(write_audit(tmp_path, base.digest, 2), base)
     with pytest.raises(Unusable, match="does not exist"):
-        audit_of(tmp_path / "nowhere", weights)
+        audit_of(tmp_path / "nowhere", base)
     (tmp_path / "verdict.json").write_text(json.dumps({"schema": SCHEMA, "gate": "dpo"}))
     with pytest.raises(Unusable, match="is of another gate"):
-        audit_of(tmp_path, weights)
+        audit_of(tmp_path, base)
 
 
 def test_an_audit_is_not_removed_by_the_run_that_shows_it(tmp_path):

@@ -1,13 +1,11 @@
 """The score card of a graded submission, from `verdict.json` alone: one page as HTML for Allure and as PDF.
 
-write_card(document, Path("out"))      card.pdf
+write(document, Path("out"))      verdict.json and card.pdf
 """
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -18,8 +16,10 @@ import typst
 from harness.report import escape, fonts, markup, words
 from harness.report.foreign import shown
 from harness.report.markup import NUMBER
+from harness.report.memo import made_at, replace_file
 from harness.report.numbers import as_set, confidence, count, dollars, limit, mebibytes, points, seconds
 from harness.report.ticket_document import decision_line
+from harness.report.verdict_text import text_of
 from harness.verdict import INCONCLUSIVE, PASS, REGRESSED
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
@@ -34,18 +34,18 @@ Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
-def write_card(document: Document, out: Path) -> None:
-    """Writes card.pdf into `out`, by an atomic rename."""
-    scratch = out / f".{FILE}.{os.getpid()}"
-    scratch.write_bytes(pdf_of(document))
-    scratch.replace(out / FILE)
+def write(document: Document, out: Path) -> None:
+    """Writes verdict.json and card.pdf into `out`, each by an atomic rename."""
+    replace_file(out / "verdict.json", text_of(document).encode("utf-8", "backslashreplace"))
+    replace_file(out / FILE, pdf_of(document))
 
 
 def pdf_of(document: Document) -> bytes:
     """The card on one page; the same document gives the same bytes."""
     inputs = {"data": json.dumps({**content(document), "fonts": fonts.families()})}
-    date = int(datetime.datetime.fromisoformat(document["created"]).timestamp())
-    return typst.compile(str(TEMPLATE), format="pdf", font_paths=fonts.book(), sys_inputs=inputs, timestamp=date)
+    return typst.compile(
+        str(TEMPLATE), format="pdf", font_paths=fonts.book(), sys_inputs=inputs, timestamp=made_at(document)
+    )
 
 
 def card_html(document: Document) -> str:

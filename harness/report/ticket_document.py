@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.report import words
+from harness.report.document import code_digest
 from harness.report.numbers import as_set, points, seconds
 from harness.stats.interval import Interval
 from harness.submission.assessment import Assessment, Challenge
@@ -32,10 +33,11 @@ def build(
     assessment: Assessment,
     challenge: Challenge,
     submission: Mapping[str, str],
+    base: Mapping[str, str],
     ledger: Mapping[str, Any] | None = None,
     elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """submission: its name and the digest of what was handed in; ledger: a metering proxy's summary.
+    """submission: its name and the digest of what was handed in; base: spec and digest; ledger: of a metering proxy.
 
     elsewhere: the verdict.json of a forgetting audit of the submission's adapter, which is shown and decides nothing.
     """
@@ -48,6 +50,7 @@ def build(
         "exit": status,
         "verdict": assessment.verdict,
         "submission": dict(submission),
+        "base": dict(base),
         **_points(assessment.grade.total, "total"),
         "threshold": 100 * challenge.threshold,
         "level": 1 - challenge.alpha,
@@ -67,8 +70,23 @@ def build(
         "limits": asdict(challenge.limits),
         "seed": challenge.seed,
         "run": {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "code": code_digest(),
     }
     return made | {"reason": reason(made)}
+
+
+def about(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run, as `harness.report.allure_results.environment` reads it."""
+    submission = document["submission"]
+    return {
+        "base": document["base"],
+        "candidates": [{"spec": submission["name"], "digest": submission["digest"]}],
+        "basket": "support tickets",
+        "run": document["run"],
+        "policy": {"threshold": document["threshold"], "alpha": round(1 - document["level"], 10)},
+        "packages": {},
+        "code": document["code"],
+    }
 
 
 def reason(document: Mapping[str, Any]) -> str:

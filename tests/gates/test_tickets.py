@@ -24,7 +24,7 @@ def test_dimension(dimension, graded):
 @allure.epic(SUMMARY)
 @allure.feature(DECISION_FEATURE)
 @allure.severity("blocker")
-def test_total(graded):
+def test_total(total):
     """The total is shown to be above the threshold."""
-    if graded["decision"] != "SHIP":
-        pytest.fail(decision_line(graded), pytrace=False)
+    if total["decision"] != "SHIP":
+        pytest.fail(decision_line(total), pytrace=False)
