@@ -3,8 +3,8 @@
     make mitigations      or: python -m bench.mitigations [--store DIR] [--seeds 0,1,2] [--page]
 
 Each seed's candidate is the recipe run with that seed (seed 0 is the one that ships). All items of the regressed
-benchmark and of the domain set are judged; nothing is picked here, so nothing is held back. Two hours on two cores, in
-steps that are kept: what was trained and scored is not done again.
+benchmark and of the domain set are judged; nothing is picked here, so nothing is held back. Hours on two cores, in
+steps that are kept: what was trained and scored is not done again, and the rows of seeds that are not asked for stay.
 """
 
 from __future__ import annotations
@@ -74,13 +74,18 @@ def row(audit: Audit, given: Materials, seed: int, tuned: CheckedModel, name: st
 def measure(store: Path, seeds: list[int]) -> None:
     basket, given = load_basket(QUICK), materials(load_basket(QUICK).experiment)
     audit = prepare(basket, Options("embedded:base", ("embedded:chemistry",), ROOT / "out", store, device="cpu"))
-    rows = []
+    rows = [r for r in recorded() if r["seed"] not in seeds]
     for seed in seeds:
         tuned = candidate(audit, given, seed)
         for name, setting in settings():
             rows.append(row(audit, given, seed, tuned, name, setting))
             print(rows[-1], flush=True)
-            RECORDED.write_text(json.dumps(rows, indent=1) + "\n")
+            RECORDED.write_text(json.dumps(sorted(rows, key=lambda r: r["seed"]), indent=1) + "\n")
+
+
+def recorded() -> list[dict[str, Any]]:
+    """What was measured before."""
+    return json.loads(RECORDED.read_text()) if RECORDED.is_file() else []
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -121,7 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.page:
         measure(given.store, [int(seed) for seed in given.seeds.split(",")])
-    PAGE.write_text(page(json.loads(RECORDED.read_text())))
+    PAGE.write_text(page(recorded()))
 
 
 if __name__ == "__main__":
