@@ -15,7 +15,7 @@ from harness.asked import Asked
 from harness.benchmarks import Item, LoadedBenchmark, load_benchmarks
 from harness.checkpoints import CheckedModel, check
 from harness.evaluate import adapter_effect, cell_of, fill, package_versions
-from harness.judging import Judging, Options, check_out, check_recipe
+from harness.judging import Judging, Options, Wanted, check_out, check_recipe
 from harness.models import LoadedModels, pick_device, pick_dtype
 from harness.router import load_isolation, routed
 from harness.served import check_loglikelihoods
@@ -71,20 +71,21 @@ class Audit(Judging):
 
     # ---- scores --------------------------------------------------------------------------------------------------
 
-    def _make_ready(self, benchmark: str, items: Sequence[Item]) -> None:
-        for model in self.sides.values():
-            for seed in self.seeds(benchmark):
-                self._fill(model, benchmark, seed, items)
+    def make_ready(self, wanted: Sequence[Wanted]) -> None:
+        for wait in (False, True):  # what another worker is at comes last
+            for model, benchmark, seeds, items in wanted:
+                for seed in seeds:
+                    self._fill(model, benchmark, seed, items, wait)
 
     @property
     def whole(self) -> frozenset[str]:
         return frozenset(name for name, loaded in self.benchmarks.items() if loaded.temperature > 0)
 
-    def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item]) -> None:
+    def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item], wait: bool = True) -> None:
         """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs."""
         seeds = self.seeds(benchmark) if benchmark in self.whole else (seed,)
         for asked in self._asked(model):
-            fill(asked, self.benchmarks[benchmark], seeds, self.store, self.models, items)
+            fill(asked, self.benchmarks[benchmark], seeds, self.store, self.models, items, wait)
 
     def scores(
         self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None

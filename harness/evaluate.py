@@ -58,17 +58,20 @@ def fill(
     store: Store,
     models: LoadedModels,
     items: Sequence[Item] | None = None,
+    wait: bool = True,
 ) -> int:
     """Evaluates the items that the cells of these seeds lack, together, writing as they finish; how many there were.
 
-    items: those wanted, by default all of the benchmark's. Whatever the machine does (out of memory, a broken model) is
+    items: those wanted, by default all of the benchmark's; wait: for another worker that fills one of these cells, or
+    leave all of them to it. Whatever the machine does (out of memory, a broken model) is
     raised, never stored as a wrong answer.
     """
     with contextlib.ExitStack() as held:
         missing: list[tuple[Cell, Item]] = []
         for seed in sorted(seeds):  # in one order, so that two workers never wait for each other
             cell = cell_of(model, benchmark, seed, models)
-            held.enter_context(store.lock(cell))
+            if not held.enter_context(store.lock(cell, wait)):
+                return 0
             stored = store.items(cell)
             wanted = benchmark.items if items is None else items
             missing += [(cell, item) for item in wanted if item.id not in stored]

@@ -23,6 +23,8 @@ from harness.specs import GOLD_PROB, Basket, Benchmark, Policy, Unusable
 from harness.store import Score
 from harness.verdict import INCONCLUSIVE, Verdict, judge, judge_early, judge_recipe
 
+Wanted = tuple[CheckedModel, str, Sequence[int], Sequence[Item]]  # (model, benchmark, seeds, items) that are compared
+
 
 @dataclass(frozen=True)
 class Options:
@@ -118,8 +120,8 @@ class Judging(ABC):
         """Benchmarks whose seeds are evaluated together."""
         return frozenset()
 
-    def _make_ready(self, benchmark: str, items: Sequence[Item]) -> None:  # noqa: B027 (nothing to do by default)
-        """Called before these items of a benchmark are compared."""
+    def make_ready(self, wanted: Sequence[Wanted]) -> None:  # noqa: B027 (nothing to do by default)
+        """Called before these items are compared; several workers who call it share the work."""
 
     def _at_hand(self, benchmark: str) -> bool:
         """True if all scores of base and first candidate are there, and none would have to be evaluated."""
@@ -181,7 +183,7 @@ class Judging(ABC):
 
     def _decided(self, benchmark: str, items: Sequence[Item]) -> bool:
         """True if every candidate has its verdict on these items."""
-        self._make_ready(benchmark, items)
+        self.make_ready([(model, benchmark, self.seeds(benchmark), items) for model in self.sides.values()])
         return all(self._judged_early(c, benchmark, items).verdict != INCONCLUSIVE for c in self.candidates)
 
     # ---- comparisons and verdicts --------------------------------------------------------------------------------

@@ -128,10 +128,15 @@ def tried(
     """
     domain = audit.basket.domains[0].name
 
-    def compared(name: str, side: CheckedModel):
+    def asked(name: str) -> dict[str, Any]:
         items = subset(audit, name, part_of(half, name, picked_on), experiment)
-        return audit.comparison(side, name, items=items, seeds=subset_seeds(audit, name, experiment))
+        return {"items": items, "seeds": subset_seeds(audit, name, experiment)}
 
+    def compared(name: str, side: CheckedModel):
+        return audit.comparison(side, name, **asked(name))
+
+    wanted = {name: asked(name) for name in (domain, *skills)}
+    audit.make_ready([(model, name, part["seeds"], part["items"]) for name, part in wanted.items()])
     before, after = compared(domain, candidate), compared(domain, model)
     verdicts = tuple(judge(compared(name, model), *audit.limits(name), audit.policy) for name in skills)
     gained = before.change.mean() > 0

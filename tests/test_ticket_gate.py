@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from fixtures.ticket_data import HIDDEN, TAXONOMY
-from fixtures.ticket_prepared import audit_of, challenge_of
+from fixtures.ticket_prepared import audit_of, challenge_of, metering_of
 from harness.checkpoints import check
 from harness.report.document import SCHEMA
 from harness.specs import Unusable, parse_model
@@ -107,14 +107,26 @@ def test_nothing_to_grade_ends_before_anything_runs(tmp_path):
         ({"weights": "/nowhere"}, "--weights '/nowhere' holds no config.json"),
         ({"threshold": "200"}, "--threshold 200 is no total"),
         ({"threshold": "half"}, "--threshold half is no total"),
-        ({"upstream": "http://h/v1"}, "--upstream needs --prices FILE"),
     ],
 )
 def test_options_that_cannot_be_used_are_told(tmp_path, options, said):
     (tmp_path / "config.json").write_text("{}")
-    usual = {"submission": tmp_path, "weights": str(tmp_path), "threshold": "50", "upstream": None, "prices": None}
+    usual = {"submission": tmp_path, "weights": str(tmp_path), "threshold": "50"}
     with pytest.raises(Unusable, match=re.escape(said)):
         challenge_of(SimpleNamespace(**(usual | options)))
+
+
+def test_a_server_that_may_be_called_needs_prices():
+    assert metering_of(SimpleNamespace(upstream=None)) is None
+    with pytest.raises(Unusable, match="--upstream needs --prices FILE"):
+        metering_of(SimpleNamespace(upstream="http://h/v1", prices=None))
+
+
+@pytest.mark.parametrize("option", ["--candidate=mine", "-n2"])
+def test_what_does_nothing_here_is_refused(tmp_path, option):
+    done = run(tmp_path, tmp_path, option)
+    assert done.returncode == 4, done.stdout
+    assert "leave it out" in done.stderr or "leave -n out" in done.stderr
 
 
 def write_audit(folder: Path, base: str, candidates: int) -> Path:
