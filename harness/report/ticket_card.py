@@ -28,6 +28,7 @@ DIMENSION_EPIC = "1 - Dimensions"
 WORST, CONFUSED, BENCHMARKS = 6, 6, 6  # rows of a table
 GRAVITY = (REGRESSED, INCONCLUSIVE, PASS)
 ELSEWHERE = "What it lost elsewhere, which decides nothing"
+NUMBERS = ("Weight", "Score", "Bounds", "Base", "Times", "Quality", "Change", "Margin")  # columns of figures
 TEXT, NAME = 110, 60  # columns of a ticket or a reply, and of a name
 
 Document = Mapping[str, Any]
@@ -53,11 +54,7 @@ def card_html(document: Document) -> str:
     said = content(document)
     parts = [markup.banner(document["decision"], said["reason"])]
     for title, (head, rows) in said["tables"].items():
-        right = {
-            name: NUMBER
-            for name in head
-            if name in ("Weight", "Score", "Bounds", "Base", "Times", "Quality", "Change", "Margin")
-        }
+        right = {name: NUMBER for name in head if name in said["numbers"]}
         parts += [markup.heading(title), markup.table(head, rows, right)] if rows else []
     return markup.block(*parts, markup.paragraph(said["foot"], markup.GREY))
 
@@ -92,6 +89,7 @@ def content(document: Document) -> dict[str, Any]:
             ELSEWHERE: elsewhere(document),
             "Cost": cost(document),
         },
+        "numbers": NUMBERS,
         "foot": foot(document),
     }
 
