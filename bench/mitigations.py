@@ -4,7 +4,7 @@
 
 Each seed's candidate is the recipe run with that seed (seed 0 is the one that ships). All items of the regressed
 benchmark and of the domain set are judged; nothing is picked here, so nothing is held back. Hours on two cores, in
-steps that are kept: what was trained and scored is not done again, and the rows of seeds that are not asked for stay.
+steps that are kept: what was trained and scored is not done again, and rows of seeds that are not asked for stay.
 """
 
 from __future__ import annotations
@@ -74,13 +74,17 @@ def row(audit: Audit, given: Materials, seed: int, tuned: CheckedModel, name: st
 def measure(store: Path, seeds: list[int]) -> None:
     basket, given = load_basket(QUICK), materials(load_basket(QUICK).experiment)
     audit = prepare(basket, Options("embedded:base", ("embedded:chemistry",), ROOT / "out", store, device="cpu"))
-    rows = [r for r in recorded() if r["seed"] not in seeds]
     for seed in seeds:
         tuned = candidate(audit, given, seed)
         for name, setting in settings():
-            rows.append(row(audit, given, seed, tuned, name, setting))
-            print(rows[-1], flush=True)
-            RECORDED.write_text(json.dumps(sorted(rows, key=lambda r: r["seed"]), indent=1) + "\n")
+            made = row(audit, given, seed, tuned, name, setting)
+            print(made, flush=True)
+            rows = [r for r in recorded() if _what(r) != _what(made)]
+            RECORDED.write_text(json.dumps(sorted([*rows, made], key=lambda r: r["seed"]), indent=1) + "\n")
+
+
+def _what(row: dict[str, Any]) -> list[Any]:
+    return [row[key] for key in ("seed", "name", "setting")]
 
 
 def recorded() -> list[dict[str, Any]]:
