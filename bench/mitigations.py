@@ -22,6 +22,7 @@ from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
 from harness.checkpoints import CheckedModel
 from harness.closure import closure, retention
+from harness.report.memo import replace_file
 from harness.report.numbers import percent, signed
 from harness.specs import parse_model
 from mitigations.experiment import Materials, made
@@ -79,21 +80,21 @@ def measure(store: Path, seeds: list[int]) -> None:
         for name, setting in settings():
             made = row(audit, given, seed, tuned, name, setting)
             print(made, flush=True)
-            rows = [r for r in recorded() if _what(r) != _what(made)]
-            RECORDED.write_text(json.dumps(sorted([*rows, made], key=lambda r: r["seed"]), indent=1) + "\n")
-
-
-def _what(row: dict[str, Any]) -> list[Any]:
-    return [row[key] for key in ("seed", "name", "setting")]
+            rows = [r for r in recorded() if (r["seed"], r["name"], r["setting"]) != (seed, name, setting)]
+            rows = sorted([*rows, made], key=lambda r: r["seed"])
+            replace_file(RECORDED, f"{json.dumps(rows, indent=1)}\n".encode())
 
 
 def recorded() -> list[dict[str, Any]]:
-    """What was measured before."""
-    return json.loads(RECORDED.read_text()) if RECORDED.is_file() else []
+    """What was measured before, of the settings that are compared now."""
+    rows = json.loads(RECORDED.read_text()) if RECORDED.is_file() else []
+    return [r for r in rows if (r["name"], r["setting"]) in list(settings())]
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    seeds = sorted({r["seed"] for r in rows})
+    every = [r["seed"] for r in rows]
+    seeds = sorted(seed for seed in set(every) if every.count(seed) == len(list(settings()))) or sorted(set(every))
+    rows = [r for r in rows if r["seed"] in seeds]
     tuned = [next(r["candidate"] for r in rows if r["seed"] == seed) for seed in seeds]
     lost, gained = (statistics.fmean(changes) for changes in zip(*tuned, strict=True))
     lines = [
@@ -109,7 +110,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     ]
     for name, setting in settings():
         found = [r for r in rows if (r["name"], r["setting"]) == (name, setting)]
-        if found:
+        if len(found) == len(seeds):
             shown = ", ".join(f"{key} {value:g}" for key, value in setting.items() if value) or "router"
             cells = [_range([r[key][0] for r in found]) for key in ("closure", "retention")]
             change = f"{signed(statistics.fmean(r['change'] for r in found))}"
@@ -130,7 +131,9 @@ def main() -> None:
     given = parser.parse_args()
     if not given.page:
         measure(given.store, [int(seed) for seed in given.seeds.split(",")])
-    PAGE.write_text(page(recorded()))
+    if not (rows := recorded()):
+        parser.error("nothing was measured yet; leave --page out")
+    PAGE.write_text(page(rows))
 
 
 if __name__ == "__main__":

@@ -72,20 +72,26 @@ class Audit(Judging):
     # ---- scores --------------------------------------------------------------------------------------------------
 
     def make_ready(self, wanted: Sequence[Wanted]) -> None:
-        for wait in (False, True):  # what another worker is at comes last
-            for model, benchmark, seeds, items in wanted:
-                for seed in seeds:
-                    self._fill(model, benchmark, seed, items, wait)
+        cells = [
+            (model, benchmark, seed, items)
+            for model, benchmark, seeds, items in wanted
+            for seed in (seeds[:1] if benchmark in self.whole else seeds)
+        ]
+        for cell in [cell for cell in cells if not self._fill(*cell, wait=False)]:
+            self._fill(*cell)
 
     @property
     def whole(self) -> frozenset[str]:
         return frozenset(name for name, loaded in self.benchmarks.items() if loaded.temperature > 0)
 
-    def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item], wait: bool = True) -> None:
-        """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs."""
-        seeds = self.seeds(benchmark) if benchmark in self.whole else (seed,)
-        for asked in self._asked(model):
-            fill(asked, self.benchmarks[benchmark], seeds, self.store, self.models, items, wait)
+    def _fill(self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item], wait: bool = True) -> bool:
+        """The cell of a seed; with it those of the others, where the seeds ask the same and only the noise differs.
+
+        False where some of it was left to another worker, which happens only without `wait`.
+        """
+        loaded, seeds = self.benchmarks[benchmark], self.seeds(benchmark) if benchmark in self.whole else (seed,)
+        filled = [fill(asked, loaded, seeds, self.store, self.models, items, wait) for asked in self._asked(model)]
+        return None not in filled
 
     def scores(
         self, model: CheckedModel, benchmark: str, seed: int, items: Sequence[Item] | None = None

@@ -59,19 +59,21 @@ def fill(
     models: LoadedModels,
     items: Sequence[Item] | None = None,
     wait: bool = True,
-) -> int:
+) -> int | None:
     """Evaluates the items that the cells of these seeds lack, together, writing as they finish; how many there were.
 
-    items: those wanted, by default all of the benchmark's; wait: for another worker that fills one of these cells, or
-    leave all of them to it. Whatever the machine does (out of memory, a broken model) is
-    raised, never stored as a wrong answer.
+    items: those wanted, by default all of the benchmark's. wait: for another worker that is at one of the cells; else
+    they are left to it, and None says so. Whatever the machine does (out of memory, a broken model) is raised, never
+    stored as a wrong answer.
     """
     with contextlib.ExitStack() as held:
         missing: list[tuple[Cell, Item]] = []
         for seed in sorted(seeds):  # in one order, so that two workers never wait for each other
             cell = cell_of(model, benchmark, seed, models)
-            if not held.enter_context(store.lock(cell, wait)):
-                return 0
+            if wait:
+                held.enter_context(store.lock(cell))
+            elif not held.enter_context(store.claim(cell)):
+                return None
             stored = store.items(cell)
             wanted = benchmark.items if items is None else items
             missing += [(cell, item) for item in wanted if item.id not in stored]

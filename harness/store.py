@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from harness.fingerprint import digest_of
 from harness.specs import Unusable
@@ -127,26 +127,30 @@ class Store:
         with self._open() as db:
             return sum(db.execute(query, _key(cell)).fetchone()[0] for cell in cells)
 
-    def lock(self, cell: Cell, wait: bool = True):
-        """Held by the one worker that fills a cell; see `claim`."""
-        return self.claim(cell.key, wait)
+    @contextlib.contextmanager
+    def lock(self, cell: Cell) -> Iterator[None]:
+        """Held by the one worker that fills a cell; the operating system frees it when that worker dies."""
+        with self._lock(cell.key):
+            yield
 
     @contextlib.contextmanager
-    def claim(self, work: str, wait: bool = False) -> Iterator[bool]:
-        """Whether this worker is now the one that does a piece of work, until the block ends; with `wait` always.
-
-        work: a file's name; the operating system frees the lock when the worker dies.
-        """
-        lock = FileLock(self.directory / "locks" / f"{work}.lock")
+    def claim(self, work: Cell | str) -> Iterator[bool]:
+        """As `lock`, without waiting: whether this worker is now the one that is at a cell, or at work of that name."""
+        lock = self._lock(work.key if isinstance(work, Cell) else work)
         try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
+            lock.acquire(timeout=0)
+        except OSError:  # another worker holds it (`Timeout`), or no file can be made, which is then said elsewhere
+            claimed = False
+        else:
+            claimed = True
         try:
-            yield True
+            yield claimed
         finally:
-            lock.release()
+            if claimed:
+                lock.release()
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self.directory / "locks" / f"{name}.lock")
 
     def note(self, key: str) -> Any:
         """A remembered JSON value that is no score, or None."""

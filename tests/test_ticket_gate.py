@@ -137,18 +137,18 @@ def write_audit(folder: Path, base: str, candidates: int) -> Path:
 
 
 def test_an_audit_for_the_card_is_one_on_the_same_base(tmp_path, weights):
-    base = check(parse_model(str(weights)))
-    assert audit_of(None, base) is None
-    assert audit_of(write_audit(tmp_path, base.digest, 1), base)["candidates"][0]["spec"] == "mine"
+    base = check(parse_model(str(weights))).digest
+    assert audit_of(None, weights) is None
+    assert audit_of(write_audit(tmp_path, base, 1), weights)["candidates"][0]["spec"] == "mine"
     with pytest.raises(Unusable, match="has another base than --weights"):
-        audit_of(write_audit(tmp_path, "0" * 64, 1), base)
+        audit_of(write_audit(tmp_path, "0" * 64, 1), weights)
     with pytest.raises(Unusable, match="judged 2 candidates"):
-        audit_of(write_audit(tmp_path, base.digest, 2), base)
+        audit_of(write_audit(tmp_path, base, 2), weights)
     with pytest.raises(Unusable, match="does not exist"):
-        audit_of(tmp_path / "nowhere", base)
+        audit_of(tmp_path / "nowhere", weights)
     (tmp_path / "verdict.json").write_text(json.dumps({"schema": SCHEMA, "gate": "dpo"}))
     with pytest.raises(Unusable, match="is of another gate"):
-        audit_of(tmp_path, base)
+        audit_of(tmp_path, weights)
 
 
 def test_an_audit_is_not_removed_by_the_run_that_shows_it(tmp_path):

@@ -37,10 +37,12 @@ def build(
     ledger: Mapping[str, Any] | None = None,
     elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """submission: its name and the digest of what was handed in; base: spec and digest; ledger: of a metering proxy.
+    """submission: its name and the digest of what was handed in; base: likewise; ledger: of a metering proxy.
 
     elsewhere: the verdict.json of a forgetting audit of the submission's adapter, which is shown and decides nothing.
     """
+    from harness.evaluate import package_versions
+
     status = EXITS[assessment.verdict]
     made = {
         "schema": SCHEMA,
@@ -70,6 +72,7 @@ def build(
         "limits": asdict(challenge.limits),
         "seed": challenge.seed,
         "run": {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "packages": package_versions(),
         "code": code_digest(),
     }
     return made | {"reason": reason(made)}
@@ -84,7 +87,7 @@ def about(document: Mapping[str, Any]) -> dict[str, Any]:
         "basket": "support tickets",
         "run": document["run"],
         "policy": {"threshold": document["threshold"], "alpha": round(1 - document["level"], 10)},
-        "packages": {},
+        "packages": document["packages"],
         "code": document["code"],
     }
 
