@@ -57,9 +57,9 @@ def basket(folder: Path, domain: Path, table: str = TABLE) -> Path:
 
 @pytest.fixture(scope="module")
 def audited(taught, tuned, domain, tmp_path_factory):
-    """An audit with all three mitigations, run once."""
+    """An audit with all three mitigations, run once, by two workers that share them."""
     folder = tmp_path_factory.mktemp("audited")
-    return folder, run(folder, taught, tuned, basket=basket(folder, domain))
+    return folder, run(folder, taught, tuned, basket=basket(folder, domain), more=("-n2",))
 
 
 def test_each_mitigation_is_a_case_of_its_own_and_stands_in_the_verdict(audited):
