@@ -22,7 +22,7 @@ from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
 from harness.checkpoints import CheckedModel
 from harness.closure import closure, retention
-from harness.report.memo import replace_file
+from harness.report.files import replace_file
 from harness.report.numbers import percent, signed
 from harness.specs import parse_model
 from mitigations.experiment import Materials, made

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from pypdf import PdfReader
 from pypdf.generic import ContentStream
 
-from harness.report import fonts, memo
+from harness.report import fonts
 from harness.report.memo import content, pdf_of, write_memo
 from harness.report.memo_markdown import markdown_of
 from tests import verdicts
@@ -105,7 +105,7 @@ def test_the_same_verdict_gives_the_same_bytes(printed):
 
 
 def test_what_fits_in_no_type_is_an_error(monkeypatch):
-    monkeypatch.setattr(memo, "SIZES", (40.0,))
+    monkeypatch.setattr("harness.report.pdf.SIZES", (40.0,))
     with pytest.raises(RuntimeError, match="does not fit on 3 pages in type of 40 points"):
         pdf_of(verdicts.blocked())
 

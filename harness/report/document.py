@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from harness.report.forgotten import forgotten
 from harness.report.memo import write_memo
 from harness.report.mitigations import floor_of, mitigation_rows
 from harness.report.model_card import write_model_card
-from harness.report.verdict_text import text_of
+from harness.report.verdict_text import write_verdict
 from harness.verdict import Verdict, adjusted, decide, largest_regression
 
 SCHEMA = 1
@@ -116,21 +116,20 @@ def write(document: dict[str, Any], audit: Judging, mitigated: Mapping[str, Any]
     """
     out = Path(audit.options.out)
     out.mkdir(parents=True, exist_ok=True)
-    scores = _replace(out / "scores.jsonl", stored.score_lines(audit, mitigated, document["mitigations"]))
-    document = document | {"scores": scores}
-    _replace(out / "verdict.json", [text_of(document)])
+    document = document | {"scores": _write_scores(out, audit, mitigated, document["mitigations"])}
+    write_verdict(document, out)
     write_memo(document, out)
     write_model_card(document, out)
     return document
 
 
-def _replace(path: Path, texts: Iterable[str]) -> str:
-    """Writes a file; its SHA-256 (hex)."""
-    scratch, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+def _write_scores(out: Path, audit: Judging, mitigated: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Writes scores.jsonl line by line; its SHA-256 (hex)."""
+    scratch, digest = out / f".scores.jsonl.{os.getpid()}", hashlib.sha256()
     with scratch.open("wb") as file:
-        for text in texts:
-            data = text.encode("utf-8", "backslashreplace")  # half a character becomes JSON's own escape for it
+        for line in stored.score_lines(audit, mitigated, rows):
+            data = line.encode("utf-8", "backslashreplace")  # half a character becomes JSON's own escape for it
             digest.update(data)
             file.write(data)
-    scratch.replace(path)
+    scratch.replace(out / "scores.jsonl")
     return digest.hexdigest()

@@ -15,10 +15,11 @@ from typing import Any
 from harness.report import fonts
 from harness.report.dpo_document import MISSED, PASS, label, part
 from harness.report.dpo_lines import SIMULATED_NOTE
+from harness.report.files import replace_file
 from harness.report.foreign import markdown, shown
-from harness.report.memo import fitted, made_at, replace_file
 from harness.report.numbers import as_set, confidence, count, limit, points
-from harness.report.verdict_text import digest_of_verdict, text_of
+from harness.report.pdf import fitted, made_at
+from harness.report.verdict_text import digest_of_verdict, write_verdict
 from harness.report.words import change, date, listed, name
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
@@ -33,7 +34,7 @@ def write(document: Document, out: Path) -> None:
     """Writes verdict.json, memo.md and memo.pdf into --out, each by an atomic rename."""
     said = content(document)
     inputs = {"data": json.dumps({**said, "fonts": fonts.families()})}
-    replace_file(out / "verdict.json", text_of(document).encode("utf-8", "backslashreplace"))
+    write_verdict(document, out)
     replace_file(out / "memo.md", markdown_of(said).encode())
     replace_file(out / "memo.pdf", fitted(TEMPLATE, inputs, PAGES, made_at(document)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 FILES = (
@@ -17,3 +18,10 @@ def remove_verdict(out: Path) -> None:
     for name in FILES:
         with contextlib.suppress(OSError):
             (out / name).unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file by an atomic rename."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(content)
+    scratch.replace(path)

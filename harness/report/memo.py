@@ -7,25 +7,22 @@ Made from the verdict alone; the same verdict gives the same bytes.
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typst
-
 from harness.report import fonts, plots
+from harness.report.files import replace_file
 from harness.report.foreign import shown
 from harness.report.memo_decision import decision
 from harness.report.memo_losses import lost, worth
 from harness.report.memo_markdown import markdown_of
 from harness.report.memo_repair import again, limits, repair
+from harness.report.pdf import fitted, made_at
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 PAGES = 3
-SIZES = (11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5)  # of the type, in points; the first at which all fits
 ADVICE = 300  # columns of one sentence
 FOREST = 5.2  # inches of the plot of page 1, whose names the page sets itself
 
@@ -68,35 +65,3 @@ def pdf_of(document: Mapping[str, Any], said: Mapping[str, Any] | None = None) -
         "pareto": (plots.pareto(document) or b"").decode(),
     }
     return fitted(TEMPLATE, inputs, PAGES, made_at(document))
-
-
-def fitted(template: Path, inputs: Mapping[str, str], pages: int, made: int) -> bytes:
-    """A template as PDF, in the largest type in which each of its parts fits its page. made: its date, as Unix time.
-
-    Raises `RuntimeError` if none does: what is cut where keeps that from happening.
-    """
-    for size in SIZES:
-        given = {**inputs, "size": str(size)}
-        if _pages(template, given) == pages:
-            return typst.compile(str(template), format="pdf", font_paths=fonts.book(), sys_inputs=given, timestamp=made)
-    raise RuntimeError(f"the memo does not fit on {pages} pages in type of {SIZES[-1]:g} points")
-
-
-def _pages(template: Path, inputs: Mapping[str, str]) -> int:
-    found = typst.query(str(template), "<pages>", field="value", one=True, font_paths=fonts.book(), sys_inputs=inputs)
-    return json.loads(found)
-
-
-def made_at(document: Mapping[str, Any]) -> int:
-    """Seconds since 1970 of the audit's end, as the PDF's date; 0 where the verdict does not hold a date."""
-    try:
-        return int(datetime.datetime.fromisoformat(document["created"]).timestamp())
-    except ValueError:
-        return 0
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file by an atomic rename."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content)
-    scratch.replace(path)

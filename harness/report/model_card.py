@@ -7,13 +7,13 @@ Each score stands with what the audit says of it: the base's score, the change w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.report.files import replace_file
 from harness.report.foreign import shown
 from harness.report.numbers import rounded
 from harness.report.verdict_text import digest_of_verdict
@@ -25,9 +25,7 @@ TASK = {"type": "text-generation", "name": "Text Generation"}
 
 def write_model_card(document: Document, out: Path) -> None:
     """Writes model-card.yaml by an atomic rename."""
-    scratch = out / f".model-card.yaml.{os.getpid()}"
-    scratch.write_text(model_card(document), encoding="utf-8")
-    scratch.replace(out / "model-card.yaml")
+    replace_file(out / "model-card.yaml", model_card(document).encode())
 
 
 def model_card(document: Document) -> str:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from harness.report import fonts, reward_methodology, reward_plots
-from harness.report.memo import fitted, made_at, replace_file
+from harness.report.files import replace_file
+from harness.report.pdf import fitted, made_at
 from harness.report.reward_pages import content, kept_categories
-from harness.report.verdict_text import text_of
+from harness.report.verdict_text import write_verdict
 from harness.reward.accuracy import reward_accuracy
 from harness.reward.policy import Policy
 from harness.reward.scores import RewardScores, write_scores
@@ -35,7 +36,7 @@ Document = Mapping[str, Any]
 def write(document: Document, scores: RewardScores, policy: Policy, out: Path) -> None:
     """Writes all of them into --out, each by an atomic rename."""
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    replace_file(out / "verdict.json", text_of(document).encode("utf-8", "backslashreplace"))
+    write_verdict(document, out)
     scratch = out / f".scores.jsonl.{os.getpid()}"
     write_scores(scores, scratch)
     scratch.replace(out / "scores.jsonl")
@@ -50,7 +51,7 @@ def write(document: Document, scores: RewardScores, policy: Policy, out: Path) -
 
 
 def pdf_of(document: Document, scores: RewardScores, policy: Policy) -> bytes:
-    """The report as PDF; see `harness.report.memo.fitted`."""
+    """The report as PDF; see `harness.report.pdf.fitted`."""
     kept = kept_categories(document["accuracy"]["categories"])
     inputs = {"data": json.dumps({**content(document), "fonts": fonts.families()})}
     inputs |= {name: (svg or b"").decode() for name, svg in drawings(scores, policy, kept).items()}

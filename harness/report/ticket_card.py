@@ -14,12 +14,13 @@ from typing import Any
 import typst
 
 from harness.report import escape, fonts, markup, words
+from harness.report.files import replace_file
 from harness.report.foreign import shown
 from harness.report.markup import NUMBER
-from harness.report.memo import made_at, replace_file
 from harness.report.numbers import as_set, confidence, count, dollars, limit, mebibytes, points, seconds
+from harness.report.pdf import made_at
 from harness.report.ticket_document import decision_line
-from harness.report.verdict_text import text_of
+from harness.report.verdict_text import write_verdict
 from harness.verdict import INCONCLUSIVE, PASS, REGRESSED
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
@@ -37,7 +38,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 def write(document: Document, out: Path) -> None:
     """Writes verdict.json and card.pdf into `out`, each by an atomic rename."""
-    replace_file(out / "verdict.json", text_of(document).encode("utf-8", "backslashreplace"))
+    write_verdict(document, out)
     replace_file(out / FILE, pdf_of(document))
 
 

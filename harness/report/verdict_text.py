@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from harness.report.files import replace_file
 
 
 def text_of(document: Mapping[str, Any]) -> str:
@@ -13,6 +16,15 @@ def text_of(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def write_verdict(document: Mapping[str, Any], out: Path) -> None:
+    """Writes verdict.json into `out`."""
+    replace_file(out / "verdict.json", _bytes_of(document))
+
+
 def digest_of_verdict(document: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the file."""
-    return hashlib.sha256(text_of(document).encode("utf-8", "backslashreplace")).hexdigest()
+    return hashlib.sha256(_bytes_of(document)).hexdigest()
+
+
+def _bytes_of(document: Mapping[str, Any]) -> bytes:
+    return text_of(document).encode("utf-8", "backslashreplace")  # half a character becomes JSON's own escape for it
