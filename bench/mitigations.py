@@ -100,10 +100,11 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Mitigations on the embedded candidate",
         "",
-        f"Written by `make mitigations`: {len(seeds)} training seeds, all items of {TARGET} (three sampling seeds) and"
-        f" of {DOMAIN}. On average the fine-tunes change {TARGET} by {signed(lost)} points and {DOMAIN} by"
-        f" {signed(gained)}. Closure: share of the loss that is given back; retention: share of the gain that is kept;"
-        " mean over the training seeds, the lowest and the highest in brackets; minutes: to make it, on two cores.",
+        f"Written by `make mitigations`: training seed {', '.join(map(str, seeds))}, all items of {TARGET} (under"
+        f" three sampling seeds) and of {DOMAIN}. On average the fine-tunes change {TARGET} by {signed(lost)} points"
+        f" and {DOMAIN} by {signed(gained)}. Closure: share of the loss that is given back; retention: share of the"
+        " gain that is kept; mean over the training seeds, the lowest and the highest in brackets; minutes: to make it"
+        " on two cores, without the base's own answers where they were there already.",
         "",
         f"| mitigation | setting | closure | retention | {TARGET} against base, points | minutes |",
         "|---|---|---|---|---|---|",
