@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from harness.margins import Margins
 from harness.shortcuts import Rule
@@ -36,14 +36,15 @@ class HeldOut:
     """All shares lie in [0, 1].
 
     per_token, matched: the two ways of controlling length (`margins`), matched None where no pair is; base: of the
-    base's own likelihood; by_fault, by_category: (share with bounds, pairs) of each kind; by_run: of each training run;
-    shortcuts: the best last.
+    base's own likelihood; over_base: how far the model is ahead of that, on the same pairs; by_fault, by_category:
+    (share with bounds, pairs) of each kind; by_run: of each training run; shortcuts: the best last.
     """
 
     plain: Judged
     per_token: Judged
     matched: Judged | None
     base: Interval
+    over_base: Interval
     by_fault: dict[str, tuple[Interval, int]]
     by_category: dict[str, tuple[Interval, int]]
     by_run: tuple[float, ...]
@@ -71,6 +72,7 @@ def held_out_accuracy(
         per_token=judge("accuracy per token", margins.right_per_token, target, alpha),
         matched=judge("accuracy at equal length", right[matched], target, alpha) if matched.any() else None,
         base=share_interval(margins.base[:, None], alpha),
+        over_base=_lead(right, margins.base, alpha),
         by_fault=by("fault"),
         by_category=by("category"),
         by_run=tuple(float(share) for share in right.mean(axis=0)),
@@ -86,6 +88,9 @@ def beside(right: NDArray[np.float64], rules: Sequence[Rule], alpha: float = 0.0
     for rule in rules:
         if len(rule.right) != len(right):
             raise ValueError(f"rule '{rule.name}' answered {len(rule.right)} pairs, the model {len(right)}; match them")
-    leads = [Interval(*crossed(right - np.array(rule.right)[:, None], alpha)[:3]) for rule in rules]
-    found = (Shortcut(rule.name, rule.accuracy, lead) for rule, lead in zip(rules, leads, strict=True))
+    found = (Shortcut(rule.name, rule.accuracy, _lead(right, rule.right, alpha)) for rule in rules)
     return tuple(sorted(found, key=lambda shortcut: shortcut.accuracy))
+
+
+def _lead(right: NDArray[np.float64], other: ArrayLike, alpha: float) -> Interval:
+    return Interval(*crossed(right - np.array(other, float)[:, None], alpha)[:3])

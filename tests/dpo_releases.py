@@ -28,12 +28,18 @@ def release(
     simulated: bool = False,
     rule: float = 0.55,
     chosen: Interval = RISES,
+    before: float = 0.5,
 ) -> SimpleNamespace:
-    """right, rule: shares of 300 held-out pairs; rates: of candidate, tie and base, None for no votes."""
+    """right, rule, before (the base's own likelihood): shares of 300 held-out pairs.
+
+    rates: of candidate, tie and base, None for no votes.
+    """
     held = tuple(Pair(str(n), f"prompt {n}", f"good {n}", f"bad {n}", fault="vague" if n % 2 else "old sum")
                  for n in range(300))  # fmt: skip
     plain = np.where(np.arange(300) < 300 * right, 1.0, -1.0)[:, None]
-    margins = Margins(held, plain, plain, np.full((300, 2), 20.0), np.full(300, 0.5))
+    margins = Margins(
+        held, plain, plain, np.full((300, 2), 20.0), np.where(np.arange(300)[::-1] < 300 * before, 1.0, 0.0)
+    )
     flags = tuple(np.where(np.arange(300) < 300 * rule, 1.0, 0.0).tolist())
     asked = pairs()
     key = key_of(asked, simulated=simulated)

@@ -55,6 +55,17 @@ def test_a_fall_of_the_chosen_answers_is_reported_and_blocks_nothing():
     assert not build(release())["chosen_likelihood"]["falls"]
 
 
+def test_a_base_that_is_right_as_often_before_training_is_said():
+    made = build(release(right=0.75, before=0.74))
+    assert made["accuracy"]["over_base"]["low"] < 0 < made["accuracy"]["over_base"]["share"]
+    assert "by its own likelihood: 74.0%; the model is +1.0 [" in "\n".join(dpo_lines.verdict_lines(made))
+    assert any("likelier in 74.0%, and the tuned model is not shown to be ahead" in step for step in made["next"])
+    assert "That tuning made it better at this is not shown." in dpo_memo.markdown_of(dpo_memo.content(made))
+    ahead = build(release(right=0.9, before=0.5))
+    assert not any("Before training" in step for step in ahead["next"])
+    assert "is not shown" not in dpo_memo.markdown_of(dpo_memo.content(ahead))
+
+
 def test_a_rule_that_the_model_is_not_ahead_of_is_said():
     told = next_steps(build(release(right=0.75, rule=0.8)))
     assert any("bag of words" in sentence and "not shown to be ahead" in sentence for sentence in told)

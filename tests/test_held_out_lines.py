@@ -19,6 +19,7 @@ def test_the_lines_show_verdict_length_faults_runs_base_and_rules():
         "accuracy per token",
         "accuracy at equal length",
         "base's own likelihood",
+        "ahead of the base by",
         "jargon",
         "tone",
         "wrong sum",

@@ -134,6 +134,7 @@ def _accuracy(found: HeldOut) -> dict[str, Any]:
         "per_token": _judged(found.per_token),
         "equal_length": found.matched and _judged(found.matched),
         "base": _points(found.base),
+        "over_base": _points(found.over_base),
         "by_fault": {kind: {**_points(share), "pairs": n} for kind, (share, n) in found.by_fault.items()},
         "by_category": {kind: {**_points(share), "pairs": n} for kind, (share, n) in found.by_category.items()},
         "shortcuts": [
@@ -178,6 +179,12 @@ def next_steps(document: Document) -> list[str]:
             f"A rule that understands nothing ({best['name']}) picks {points(best['accuracy'] / 100)}% right, and the"
             f" model is not shown to be ahead of it ({signed(best['lead']['share'] / 100)} points): collect pairs whose"
             " faults such a rule cannot see, or train on more of them."
+        )
+    if accuracy["over_base"]["low"] <= 0:
+        before = points(accuracy["base"]["share"] / 100)
+        told.append(
+            f"Before training the base itself finds the chosen answer likelier in {before}%, and the tuned model is not"
+            " shown to be ahead of that: collect pairs that the base gets wrong, or train on more of them."
         )
     if part(document, "accuracy")["verdict"] != PASS:
         told.append(f"Accuracy is not shown to be above {as_set(accuracy['target'])}%: train on more pairs, or longer.")

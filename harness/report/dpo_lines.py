@@ -101,14 +101,16 @@ def verdict_lines(document: Document) -> list[str]:
 
 
 def beside(document: Document) -> list[str]:
-    """Ceiling, rules that understand nothing, length, runs, chosen answers, agreement, margins wider than wanted."""
+    """Rules, the base, length, faults, runs, ceiling, chosen answers, agreement, margins wider than wanted."""
     accuracy, chosen, ceiling = document["accuracy"], document["chosen_likelihood"], document["pairs"]["ceiling"]
     told = [
-        f"accuracy of the rule '{rule['name']}': {_p(rule['accuracy'])}%; the model is"
-        f" {signed(rule['lead']['share'] / 100)} [{signed(rule['lead']['low'] / 100)},"
-        f" {signed(rule['lead']['high'] / 100)}] points ahead of it"
+        f"accuracy of the rule '{rule['name']}': {_p(rule['accuracy'])}%; {_ahead(rule['lead'])}"
         for rule in accuracy["shortcuts"]
     ]
+    told.append(
+        f"accuracy of the base before training, by its own likelihood: {_p(accuracy['base']['share'])}%;"
+        f" {_ahead(accuracy['over_base'])}"
+    )
     controlled = f"accuracy per token {_p(accuracy['per_token']['share'])}%"
     if same := accuracy["equal_length"]:
         controlled += f", at equal length {_p(same['share'])}% of {count(same['pairs'])} pairs"
@@ -153,6 +155,11 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     head, *body = [[escape.markdown(cell) for cell in row] for row in lines]
     rule = ["---", *["---:"] * (len(head) - 2), "---"]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def _ahead(lead: Mapping[str, float]) -> str:
+    low, high = (signed(lead[end] / 100) for end in ("low", "high"))
+    return f"the model is {signed(lead['share'] / 100)} [{low}, {high}] points ahead of it"
 
 
 def _p(value: float) -> str:

@@ -96,6 +96,8 @@ def _better(document: Document) -> str:
         f"Of two paragraphs it prefers the one that the editor chose in {points(share / 100)}% of the kept-back pairs;"
         f" before tuning it did in {points(base / 100)}%."
     ]
+    if accuracy["over_base"]["low"] <= 0:
+        told.append("That tuning made it better at this is not shown.")
     if accuracy["shortcuts"]:
         best = accuracy["shortcuts"][-1]
         told.append(f"A simple rule that understands nothing reaches {points(best['accuracy'] / 100)}%.")

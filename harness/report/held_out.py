@@ -14,6 +14,7 @@ def held_out_lines(found: HeldOut) -> list[str]:
     width = max(len(name) for name in (*_names(found), "accuracy at equal length"))
     lines += [_row(row.name, row, row.items, width) for row in (found.plain, found.per_token, found.matched) if row]
     lines.append(_row("base's own likelihood", found.base, found.plain.items, width))
+    lines.append(f"{'ahead of the base by':{width}}  {interval(found.over_base)}")
     if len(found.by_run) > 1:
         lines.append(f"{'training runs':{width}}  {', '.join(points(share) for share in found.by_run)}")
     for title, kinds in (("by fault", found.by_fault), ("by category", found.by_category)):
