@@ -31,6 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ROOT / "fixtures" / "baskets" / "quick.toml"
 RECORDED, PAGE = ROOT / "bench" / "mitigations.json", ROOT / "docs" / "mitigations.md"
 TARGET, DOMAIN = "instructions", "chemistry"
+SPREAD = {
+    True: "mean over the training seeds, the lowest and the highest in brackets",
+    False: "95% bounds over items in brackets, as one training seed has no spread",
+}
 SHARES, SCALES = (0.01, 0.05, 0.1, 0.25), (0.1, 0.25, 0.5, 0.75)
 
 
@@ -103,8 +107,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"Written by `make mitigations`: training seed {', '.join(map(str, seeds))}, all items of {TARGET} (under"
         f" three sampling seeds) and of {DOMAIN}. On average the fine-tunes change {TARGET} by {signed(lost)} points"
         f" and {DOMAIN} by {signed(gained)}. Closure: share of the loss that is given back; retention: share of the"
-        " gain that is kept; mean over the training seeds, the lowest and the highest in brackets; minutes: to make it"
-        " on two cores, without the base's own answers where they were there already.",
+        f" gain that is kept; {SPREAD[len(seeds) > 1]}; minutes: to make it on two cores, without the base's own"
+        " answers where they were there already.",
         "",
         f"| mitigation | setting | closure | retention | {TARGET} against base, points | minutes |",
         "|---|---|---|---|---|---|",
@@ -113,15 +117,18 @@ def page(rows: list[dict[str, Any]]) -> str:
         found = [r for r in rows if (r["name"], r["setting"]) == (name, setting)]
         if len(found) == len(seeds):
             shown = ", ".join(f"{key} {value:g}" for key, value in setting.items() if value) or "router"
-            cells = [_range([r[key][0] for r in found]) for key in ("closure", "retention")]
+            cells = [_range([r[key] for r in found]) for key in ("closure", "retention")]
             change = f"{signed(statistics.fmean(r['change'] for r in found))}"
             minutes = f"{statistics.fmean(r['seconds'] for r in found) / 60:.1f}"
             lines.append(f"| {name} | {shown} | {' | '.join(cells)} | {change} | {minutes} |")
     return "\n".join([*lines, ""])
 
 
-def _range(values: list[float]) -> str:
-    return f"{percent(statistics.fmean(values))} [{percent(min(values))}, {percent(max(values))}]"
+def _range(found: list[list[float]]) -> str:
+    """found: (estimate, low, high) of each training seed; see `SPREAD`."""
+    estimates = [estimate for estimate, _, _ in found]
+    low, high = (min(estimates), max(estimates)) if len(found) > 1 else found[0][1:]
+    return f"{percent(statistics.fmean(estimates))} [{percent(low)}, {percent(high)}]"
 
 
 def main() -> None:
