@@ -132,10 +132,11 @@ def tried(
         items = subset(audit, name, part_of(half, name, picked_on), experiment)
         return {"items": items, "seeds": subset_seeds(audit, name, experiment)}
 
-    def compared(name: str, side: CheckedModel):
-        return audit.comparison(side, name, **asked(name))
-
     wanted = {name: asked(name) for name in (domain, *skills)}
+
+    def compared(name: str, side: CheckedModel):
+        return audit.comparison(side, name, **wanted[name])
+
     audit.make_ready([(model, name, part["seeds"], part["items"]) for name, part in wanted.items()])
     before, after = compared(domain, candidate), compared(domain, model)
     verdicts = tuple(judge(compared(name, model), *audit.limits(name), audit.policy) for name in skills)
