@@ -42,7 +42,8 @@ def grade(tmp_path, challenge):
     def grade(program: str, **options):
         folder = hostile.folder(tmp_path / "mine", program)
         found = assess(folder, challenge, WordJudge(), **options)
-        return found, build(found, challenge, {"name": "mine", "digest": "0" * 64})
+        submission, base = ({"name": name, "digest": "0" * 64} for name in ("mine", "weights"))
+        return found, build(found, challenge, submission, base)
 
     return grade
 
