@@ -12,6 +12,7 @@ from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
 from harness.memory import free_memory
+from harness.onednn import packed_weights
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -86,13 +87,14 @@ class LoadedModels:
             loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
             folds = self._may_fold and not _acts_on_shared_weights(loaded)
-            with _folded(loaded, model.digest) if folds else contextlib.nullcontext():
+            with _folded(loaded, model.digest) if folds else contextlib.nullcontext(), packed_weights(loaded):
                 yield loaded
         elif hasattr(loaded, "disable_adapter"):
-            with loaded.disable_adapter():
+            with loaded.disable_adapter(), packed_weights(loaded):
                 yield loaded
         else:
-            yield loaded
+            with packed_weights(loaded):
+                yield loaded
 
     @property
     def _may_fold(self) -> bool:

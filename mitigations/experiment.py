@@ -39,7 +39,7 @@ from recipes.origin import surroundings
 
 NAMES = ("merge", "replay", "isolation")
 NEEDS_DOMAIN = ("replay", "isolation")
-VERSION = 2  # raise it when the same inputs may give another model
+VERSION = 3  # raise it when the same inputs may give another model
 
 
 @dataclass(frozen=True)

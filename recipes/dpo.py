@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness import assets, checkpoints
+from harness.onednn import packed_weights
 from harness.packed import longest_packed
 from harness.pairs import Pair, read_pairs
 from harness.specs import Unusable, parse_model
@@ -45,7 +46,7 @@ from recipes.sft import length_of
 from recipes.shared_prompts import share_prompts
 from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
-VERSION = 3  # raise it when the same inputs may give another adapter
+VERSION = 4  # raise it when the same inputs may give another adapter
 LOSSES = {"sigmoid": ["sigmoid"], "sigmoid+sft": ["sigmoid", "sft"], "ipo": ["ipo"]}
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 
@@ -93,7 +94,8 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
     work.parent.mkdir(parents=True, exist_ok=True)
     with made_whole(out) as made, FileLock(f"{work}.lock"), answers_only():
         trainer, drawn = _trainer(base, pairs, work, settings)
-        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+        with packed_weights(trainer.model):
+            trainer.train(resume_from_checkpoint=last_checkpoint(work))
         trainer.model.save_pretrained(made)
         shutil.rmtree(work, ignore_errors=True)  # first: a training that diverged must not be gone on with
         _finish(base, data, made, settings, drawn | {"chosen": watch(trainer.state.log_history, settings.beta)})
@@ -144,18 +146,19 @@ def _trainer(base, pairs: Sequence[Pair], work: Path, settings: Settings) -> tup
     longest = max(_length(pair, tokenizer) for pair in seen)
     if not routed and longest <= longest_packed(getattr(model, model.base_model_prefix)):
         share_prompts(model, 0 if cuda else below_top(model, settings.layers))
-    trainer = DPOTrainer(
-        model=model,
-        args=_arguments(work, settings, cuda),
-        train_dataset=datasets.Dataset.from_list([_turns(pair, tokenizer) for pair in seen]),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        ),
-    )
+    with packed_weights(model):  # the reference is asked now
+        trainer = DPOTrainer(
+            model=model,
+            args=_arguments(work, settings, cuda),
+            train_dataset=datasets.Dataset.from_list([_turns(pair, tokenizer) for pair in seen]),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                target_modules=targets,
+                task_type="CAUSAL_LM",
+            ),
+        )
     if len(trainer.train_dataset) != len(seen):
         raise RuntimeError(f"trl left out {len(seen) - len(trainer.train_dataset)} pairs that fit into its length")
     trainer.remove_callback(ProgressCallback)

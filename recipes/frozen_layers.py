@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harness import assets
 from harness.blocks import is_exact, keep_above, states_below
 from harness.memory import free_memory
+from harness.onednn import packed_weights
 from harness.packed import length, pack, shared
 from harness.reward.models import batches
 
@@ -81,7 +82,7 @@ def _save(inner, at: int, groups: Sequence[Group], rows: Sequence[list[list[int]
     order = sorted(range(len(groups)), key=lambda n: lengths[n])
     last = max(max(map(max, group)) for group in rows)
     states = torch.zeros(max(padding, last) + 1, inner.config.get_text_config().hidden_size)
-    with tqdm(total=len(groups), desc=f"layers 1 to {at}, once", unit="group") as bar:
+    with packed_weights(inner), tqdm(total=len(groups), desc=f"layers 1 to {at}, once", unit="group") as bar:
         for batch in batches(order, lengths, BATCH):
             asked = pack([groups[n] for n in batch], inner.dtype)
             found = states_below(inner, at, asked.asked)

@@ -32,6 +32,7 @@ from harness import assets, checkpoints
 from harness.blocks import stack_of
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of
+from harness.onednn import packed_weights
 from harness.packed import length, longest_packed
 from harness.pairs import Pair, read_pairs
 from harness.reward.models import scoring_model
@@ -52,7 +53,7 @@ from recipes.frozen_layers import states_table, train_on
 from recipes.shared_prompts import share_prompts
 from recipes.training_run import key_of_training, last_checkpoint, note_of, say_too_long, training_bar
 
-VERSION = 2  # raise it when the same inputs may give another adapter
+VERSION = 3  # raise it when the same inputs may give another adapter
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 LOADED = """This adapter gives scores with the base loaded in exactly this way:
 
@@ -103,7 +104,8 @@ def train(base: checkpoints.CheckedModel, data: str | Path, out: str | Path, set
         tokenizer = scoring_tokenizer(base)
         drawn = _drawn(pairs, tokenizer, settings)
         trainer, stack, below = _trainer(base, drawn, tokenizer, work, settings)
-        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+        with packed_weights(trainer.model):
+            trainer.train(resume_from_checkpoint=last_checkpoint(work))
         trainer.model.save_pretrained(made, save_embedding_layers=False)
         shutil.rmtree(work, ignore_errors=True)  # first: a training that diverged must not be gone on with
         _renumber(made, stack, below)

@@ -22,6 +22,7 @@ from typing import Any
 
 from harness import checkpoints
 from harness.fingerprint import file_digest
+from harness.onednn import packed_weights
 from harness.specs import Unusable, parse_model
 from harness.tokenizers import load_tokenizer
 from recipes.adapter import (
@@ -83,7 +84,8 @@ def train(
     with made_whole(out) as made:
         trainer = _trainer(base, rows, made.parent, settings, mix)
         _say_what_is_cut(trainer, rows, mix, settings.max_length)
-        trainer.train()
+        with packed_weights(trainer.model):
+            trainer.train()
         trainer.model.save_pretrained(made)
         _finish(base, data, made, settings, mix, origin)
     return out

@@ -22,7 +22,7 @@ from harness.reward.scores import BLIND, PROBES, REORDERED, SIDES, TRUNCATED, Re
 from harness.reward.texts import answer_tokens, answered, oldest_cut, scoring_tokenizer
 from harness.store import Cell, Score, Store
 
-VERSION = 2  # raise it when scores may change
+VERSION = 3  # raise it when scores may change
 PROBED = 300  # pairs that the probes are asked on
 AT_ONCE = 64  # pairs between two transactions
 PLAIN = "plain"

@@ -23,6 +23,7 @@ from harness.blocks import above, is_exact, stack_of, states_below
 from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
 from harness.models import check_applied
+from harness.onednn import packed_weights
 from harness.packed import length, longest_packed, pack, shared
 from harness.specs import Unusable
 
@@ -142,8 +143,9 @@ class RewardModels:
         for batch in batches(order, lengths, BUDGET[self.device.partition(":")[0]]):
             asked, numbers = [groups[at] for at in batch], [n for at in batch for n in together[at]]
             for models in self._groups:
-                for name, column in models.scores(asked):
-                    found[numbers, self.columns[name]] = column.double().cpu().numpy()
+                with packed_weights(models.model):
+                    for name, column in models.scores(asked):
+                        found[numbers, self.columns[name]] = column.double().cpu().numpy()
         return found
 
 

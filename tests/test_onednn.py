@@ -1,0 +1,163 @@
+"""Packed weights: the same results and gradients, of the weights as they are now, in models and under adapters."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from harness import onednn
+from harness.models import LoadedModels
+from harness.onednn import packed_weights
+from tests.conftest import save_adapter, save_tiny
+from tests.spoiling import checked
+
+LAYERS = ("0", "2")
+
+
+@pytest.fixture
+def model():
+    """Two layers, one without bias, both large enough to be packed."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(200, 300), nn.ReLU(), nn.Linear(300, 150, bias=False)).requires_grad_(False)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 5, 200, generator=torch.Generator().manual_seed(1))
+
+
+def uses_packed(model) -> bool:
+    return any("forward" in vars(module) for module in model.modules())
+
+
+def close(a, b) -> bool:
+    return torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_kernels_are_there():
+    assert onednn.works()
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_results_are_the_same_and_the_model_is_its_own_again_afterwards(model, x, mode):
+    with mode():
+        plain = model(x)
+        with packed_weights(model):
+            assert uses_packed(model)
+            packed = model(x)
+            assert model(x[:0]).shape == (0, 5, 150)
+        assert not uses_packed(model)
+        assert close(packed, plain)
+        assert torch.equal(model(x), plain)
+
+
+def test_gradients_go_through_to_what_was_put_in(model, x):
+    gradients = []
+    for block in (packed_weights(nn.Identity()), packed_weights(model)):
+        own = x.clone().requires_grad_()
+        with block:
+            (model(own) ** 2).sum().backward()
+        gradients.append(own.grad)
+    assert close(*gradients)
+
+
+def test_a_weight_that_learns_is_trained_as_without(model, x):
+    model.requires_grad_(True)
+    with packed_weights(model):
+        (model(x) ** 2).sum().backward()
+        assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+        torch.optim.SGD(model.parameters(), lr=1e-3).step()
+        with torch.no_grad():
+            inside = model(x)
+    with torch.no_grad():
+        assert torch.equal(inside, model(x))
+
+
+def changed_in_place(layer) -> None:
+    with torch.no_grad():
+        layer.weight.mul_(2)
+
+
+def given_other_data(layer) -> None:
+    layer.weight.data = 2 * layer.weight.data
+
+
+@pytest.mark.parametrize("change", [changed_in_place, given_other_data])
+def test_a_weight_that_changes_is_followed(model, x, change):
+    with torch.no_grad():
+        with packed_weights(model):
+            before = model(x)
+            change(model[0])
+            inside = model(x)
+        assert close(inside, model(x))
+        with packed_weights(model):
+            assert close(model(x), inside)
+        assert not close(before, inside)
+
+
+def test_nothing_is_packed_that_the_memory_does_not_hold_twice(model, x, monkeypatch):
+    needed = sum(model.get_submodule(name).weight.nbytes for name in LAYERS)
+    monkeypatch.setattr(onednn, "free_memory", lambda device: 2 * needed)
+    with packed_weights(model):
+        assert not uses_packed(model)
+    monkeypatch.setattr(onednn, "free_memory", lambda device: 2 * needed + 1)
+    with packed_weights(model):
+        assert uses_packed(model)
+
+
+def test_memory_that_runs_out_on_the_way_is_given_back(model, x, monkeypatch):
+    def full(weight):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    plain = model(x)
+    monkeypatch.setattr(onednn, "_reordered", full)
+    with packed_weights(model):
+        assert torch.equal(model(x), plain)
+
+
+def test_a_torch_without_the_kernels_computes_as_ever(model, x, monkeypatch):
+    def missing(weight):
+        raise NotImplementedError("no such operator")
+
+    plain = model(x)
+    monkeypatch.setattr(onednn, "_reordered", missing)
+    onednn.works.cache_clear()
+    try:
+        with packed_weights(model):
+            assert torch.equal(model(x), plain)
+    finally:
+        onednn.works.cache_clear()
+
+
+def test_packed_weights_go_with_their_model():
+    model, kept = nn.Linear(200, 300), len(onednn._packed)
+    with packed_weights(model):
+        assert len(onednn._packed) == kept + 1
+    del model
+    gc.collect()
+    assert len(onednn._packed) == kept
+
+
+def test_base_and_adapters_give_what_they_give_without(tmp_path, own_cache, monkeypatch):
+    base_path = save_tiny(tmp_path / "base")
+    base, adapter = checked(base_path), checked(save_adapter(tmp_path / "adapter", base_path, scale=0.5), base_path)
+    ids = torch.arange(1, 9)[None]
+
+    def logits() -> list[torch.Tensor]:
+        models, found = LoadedModels(), []
+        for side in (base, adapter, base, adapter):
+            with models.active(side) as loaded, torch.inference_mode():
+                assert uses_packed(loaded) == (onednn.LEAST == 0)
+                found.append(loaded(ids).logits)
+        return found
+
+    plain = logits()
+    monkeypatch.setattr(onednn, "LEAST", 0)
+    packed = logits()
+    assert all(map(close, packed, plain))
+    assert not close(packed[0], packed[1])
+    assert torch.equal(packed[0], packed[2])
+    assert torch.equal(packed[1], packed[3])
