@@ -11,7 +11,7 @@ from harness.asked import Asked
 from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
-from harness.memory import free_memory
+from harness.memory import free_memory, give_back
 from harness.onednn import packed_weights
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
@@ -134,6 +134,7 @@ class LoadedModels:
         while self._full and free_memory(torch.device(self.device)) < needed:
             del self._full[next(iter(self._full))]
             gc.collect()
+            give_back()
             if self.device != "cpu":
                 torch.cuda.empty_cache()
 
