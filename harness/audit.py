@@ -189,5 +189,5 @@ def prepare(basket: Basket, options: Options) -> Audit:
         candidates=candidates,
         benchmarks=benchmarks,
         store=Store(options.store),
-        models=LoadedModels(device, dtype, options.trust_remote_code, backend, arguments, asked),
+        models=LoadedModels(device, dtype, options.trust_remote_code, backend, arguments, asked, candidates),
     )

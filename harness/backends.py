@@ -15,6 +15,7 @@ from typing import Any
 
 from lm_eval.models.utils import normalize_gen_kwargs
 
+from harness.below import Below
 from harness.checkpoints import CheckedModel
 from harness.chosen_attention import choose_ours, choose_own
 from harness.engine import Engine
@@ -35,12 +36,22 @@ PLAIN = {  # generation settings of transformers and the values that change noth
 }  # fmt: skip
 
 
-def open_lm(model, tokenizer, seed: int, small: bool = False, longest: Callable[[], float] = lambda: math.inf):
-    """An lm-eval LM over a loaded model; small: a few rows at a time; longest: tokens of a row, see `probe.reach`."""
+def open_lm(
+    model,
+    tokenizer,
+    seed: int,
+    small: bool = False,
+    longest: Callable[[], float] = lambda: math.inf,
+    below: Below | None = None,
+):
+    """An lm-eval LM over a loaded model; small: a few rows at a time; longest: tokens of a row, see `probe.reach`.
+
+    below: states that it shares with other models, as far as our engine reads it.
+    """
     most = reach(model.config)
     if not foreign_settings(model) and (most == math.inf or longest() <= most) and reads_trees(model):
         choose_ours(model)
-        lm = Engine(model, tokenizer, seed=seed, **({"slots": SMALL, "pack_tokens": 256} if small else {}))
+        lm = Engine(model, tokenizer, seed=seed, below=below, **({"slots": SMALL, "pack_tokens": 256} if small else {}))
         lm.pack_tokens = min(lm.pack_tokens, most)
         return lm
     from lm_eval.models.huggingface import HFLM
@@ -63,7 +74,8 @@ def reader(models: LoadedModels, model: CheckedModel, seed: int, small: bool = F
         tokenizer, asked = models.tokenizer(model), models.asked
         longest = functools.partial(asked.longest, tokenizer) if asked else lambda: math.inf
         with models.active(model) as loaded:
-            lm = open_lm(loaded, tokenizer, seed, small, longest)
+            # a check by asking again must compute all of it again
+            lm = open_lm(loaded, tokenizer, seed, small, longest, None if small else models.below(model, loaded))
             if asked and not isinstance(lm, Engine):  # said before any benchmark is evaluated, not at the sampled one
                 asked.refuse_sampling(f"lm-eval's own backend for '{model.spec.text}'")
             yield lm

@@ -8,11 +8,16 @@ that adds something to its input embeddings would add it twice, and `is_exact` t
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
+
+from harness.checkpoints import ADAPTER_WEIGHTS
 
 CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay far below
 
@@ -24,6 +29,19 @@ def stack_of(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
         if isinstance(module, nn.ModuleList) and len(module) == blocks:
             return name, module
     return None
+
+
+def lowest_changed(adapter: Path, stack: tuple[str, nn.ModuleList] | None) -> int:
+    """The number of the lowest block of a stack that an adapter changes, 0 where that is not known.
+
+    A head that gives a score is no change of what is below it.
+    """
+    if stack is None:
+        return 0
+    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        changed = [name for name in tensors.keys() if not name.endswith("score.weight")]  # noqa: SIM118
+    numbers = [re.search(rf"{re.escape(stack[0])}\.(\d+)\.", name) for name in changed]
+    return min((int(number[1]) for number in numbers if number), default=0) if all(numbers) else 0
 
 
 def states_below(

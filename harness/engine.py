@@ -10,6 +10,7 @@ The class is an lm-eval `LM`, so `lm_eval` itself can use it, and any lm-eval ba
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from lm_eval.models.utils import (
 )
 from transformers import DynamicCache
 
+from harness.below import Below
 from harness.generation import Given, Writing
 from harness.likelihood import loglikelihoods
 from harness.memory import Budget, attempt
@@ -42,12 +44,21 @@ class Engine(TemplateLM):
     model: a transformers causal LM (or a PeftModel around one) in eval mode; tokenizer: its tokenizer.
     seed: keys the noise of sampled decoding, together with the item (`Instance.doc_id`) and the position.
     pack_tokens, slots: how much goes through the model at once, by default what the free memory allows; halved when it
-    runs out, never visible in scores.
+    runs out, never visible in scores. below: states that other models on the same lower blocks have in common with it.
     """
 
-    def __init__(self, model, tokenizer, *, seed: int = 0, pack_tokens: int | None = None, slots: int | None = None):
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        *,
+        seed: int = 0,
+        pack_tokens: int | None = None,
+        slots: int | None = None,
+        below: Below | None = None,
+    ):
         super().__init__()
-        self.model, self.tokenizer, self.seed = model, tokenizer, seed
+        self.model, self.tokenizer, self.seed, self.below = model, tokenizer, seed, below
         self._device = model.device
         budget = Budget.of(model)
         self.pack_tokens = pack_tokens or budget.pack_tokens
@@ -219,7 +230,8 @@ class Engine(TemplateLM):
         device = self.model.device
         cache = DynamicCache(config=self.model.config) if keep_cache else None
         least = SEGMENT["cuda" if device.type == "cuda" else "cpu"]
-        out = self.model(
+        shares = self.below is not None and prefix is None and not keep_cache
+        out = (functools.partial(self.below, self.model) if shares else self.model)(
             input_ids=torch.tensor([tree.tokens], device=device),
             attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # the segments hold the masks
             position_ids=torch.tensor([tree.depths], device=device) + start,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.asked import Asked
+from harness.below import Below
 from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
@@ -58,10 +59,15 @@ class LoadedModels:
         backend: str = "hf",
         backend_arguments: Mapping[str, Any] | None = None,
         asked: Asked | None = None,
+        candidates: Sequence[CheckedModel] = (),
     ):
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
         self.backend, self.backend_arguments = backend, dict(backend_arguments or {})
         self.asked = asked  # what an audit asks of them, if it is known
+        self.adapters = [
+            one for model in candidates if (one := model.routed or model).is_adapter
+        ]  # asked as their base is
+        self._below: dict[str, Below | None] = {}
         self._full: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
@@ -95,6 +101,15 @@ class LoadedModels:
         else:
             with packed_weights(loaded):
                 yield loaded
+
+    def below(self, model: CheckedModel, loaded) -> Below | None:
+        """States that a model, loaded as `loaded`, has in common with the base and the adapters that were named."""
+        owner = (model.base or model).digest
+        if owner not in self._below:
+            adapters = [adapter for adapter in self.adapters if adapter.base.digest == owner]
+            self._below[owner] = Below.of(loaded, adapters) if adapters else None
+        found = self._below[owner]
+        return found if found and (not model.is_adapter or found.covers(loaded, model)) else None
 
     @property
     def _may_fold(self) -> bool:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.blocks import above, is_exact, stack_of, states_below
+from harness.blocks import above, is_exact, lowest_changed, stack_of, states_below
 from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
 from harness.models import check_applied
@@ -114,7 +114,7 @@ class RewardModels:
 
         model = scoring_model(base.path, depth, self.dtype)
         names = [adapter.digest for adapter in adapters]
-        lowest = min(_lowest(adapter, stack_of(model)) for adapter in adapters)
+        lowest = min(lowest_changed(adapter.path, stack_of(model)) for adapter in adapters)
         model = PeftModel.from_pretrained(model, adapters[0].path, adapter_name=names[0])
         for adapter, name in zip(adapters[1:], names[1:], strict=True):
             model.load_adapter(adapter.path, adapter_name=name)
@@ -174,16 +174,6 @@ class _Group:
                     with above(self.inner, self.lowest):
                         states = self.inner(**{**asked, "input_ids": None, "inputs_embeds": below}).last_hidden_state
                 yield name, self.model.score(states[rows.row, rows.end])[:, 0]
-
-
-def _lowest(adapter: CheckedModel, stack: tuple[str, nn.ModuleList] | None) -> int:
-    """The number of the lowest block that an adapter changes, 0 where that is not known."""
-    if stack is None:
-        return 0
-    with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
-        changed = [name for name in tensors.keys() if not name.endswith("score.weight")]  # noqa: SIM118
-    numbers = [re.search(rf"{re.escape(stack[0])}\.(\d+)\.", name) for name in changed]
-    return min((int(number[1]) for number in numbers if number), default=0) if all(numbers) else 0
 
 
 def _neighbours(texts: Sequence[Sequence[int]]) -> list[list[int]]:
