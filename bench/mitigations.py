@@ -22,6 +22,7 @@ from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
 from harness.checkpoints import CheckedModel
 from harness.closure import closure, retention
+from harness.fingerprint import digest_of
 from harness.report.files import replace_file
 from harness.report.numbers import percent, signed
 from harness.specs import parse_model
@@ -48,12 +49,14 @@ def candidate(audit: Audit, given: Materials, seed: int) -> CheckedModel:
     """The fine-tune of one training seed: the recipe without general rows."""
     from harness.checkpoints import NOTE
     from recipes import sft
+    from recipes.origin import surroundings
 
     shipped = audit.candidates[0]
     if seed == 0:
         return shipped
     note = json.loads((shipped.path / NOTE).read_text())["settings"] | {"seed": seed}
-    folder = audit.store.directory / "mitigations" / f"candidate-{shipped.digest[:12]}-{seed}"
+    key = digest_of([shipped.digest, seed, surroundings()])[:24]
+    folder = audit.store.directory / "mitigations" / f"candidate-{key}"
     publish(folder, lambda out: sft.train(audit.base, given.domain, out, sft.Settings(**note)))
     return audit.further(parse_model(str(folder)))
 

@@ -12,28 +12,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.blocks import above, is_exact, lowest_changed, stack_of, states_below
+from harness.blocks import ERRORS, above, is_exact, lowest_changed, stack_of, states_below
 from harness.checkpoints import CheckedModel
-from harness.memory import free_memory
+from harness.memory import free_memory, out_of_memory
 
 LARGEST = 4 * 2**30  # bytes of states that are kept; above, what is seen first stays
 
 
 class Below:
-    """at: the first block in which a base and its adapters differ."""
+    """at: the first block in which a base and its adapters differ; device: where the states are kept."""
 
-    def __init__(self, at: int):
-        self.at = at
+    def __init__(self, at: int, device: torch.device):
+        self.at, self._device = at, device
+        self.clear()
+
+    def clear(self) -> None:
+        """Lets go of what is kept."""
         self._kept: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
-        self._room = min(LARGEST, free_memory(torch.device("cpu")) // 4)
+        self._room = min(LARGEST, free_memory(self._device) // 4)
 
     @classmethod
     def of(cls, model: nn.Module, adapters: Sequence[CheckedModel]) -> Below | None:
         """For adapters on a loaded causal model; None where one of them changes the first block, or none can be cut."""
-        inner, stack = _inner(model), stack_of(_causal(model))
-        at = min((lowest_changed(adapter.path, stack) for adapter in adapters), default=0)
-        probe = torch.arange(1, 17, device=model.device)[None] % model.config.get_text_config().vocab_size
-        return cls(at) if at and is_exact(inner, at, probe) else None
+        try:
+            stack = stack_of(_causal(model))
+            at = min((lowest_changed(adapter.path, stack) for adapter in adapters), default=0)
+            probe = torch.arange(1, 17, device=model.device)[None] % model.config.get_text_config().vocab_size
+            return cls(at, model.device) if at and is_exact(_inner(model), at, probe) else None
+        except ERRORS as error:  # it has no such parts, or takes no states where it takes tokens
+            if out_of_memory(error):
+                raise
+            return None
 
     def covers(self, model: nn.Module, adapter: CheckedModel) -> bool:
         """True if the adapter, too, leaves alone what is kept."""

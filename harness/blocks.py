@@ -8,6 +8,7 @@ that adds something to its input embeddings would add it twice, and `is_exact` t
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from harness.checkpoints import ADAPTER_WEIGHTS
 
+# of models that are asked in a way they do not know
+ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay far below
 
 
@@ -57,28 +60,28 @@ def states_below(
     return found[0]
 
 
-def keep_above(model: nn.Module, at: int) -> nn.ModuleList:
-    """Takes the blocks below `at` out of a model; the whole stack, which `put_back` restores."""
-    _, blocks = stack_of(model)
-    put_back(model, nn.ModuleList(list(blocks)[at:]))
-    return blocks
+def keep_above(model: nn.Module, at: int) -> Callable[[], None]:
+    """Takes the blocks below `at` out of a model; what it returns puts them back."""
+    name, blocks = stack_of(model)
+    parent, _, last = name.rpartition(".")
+    owner, config = model.get_submodule(parent), model.config.get_text_config()
 
+    def put(stack: nn.ModuleList) -> None:
+        setattr(owner, last, stack)
+        config.num_hidden_layers = len(stack)
 
-def put_back(model: nn.Module, blocks: nn.ModuleList) -> None:
-    """Gives a model another stack of blocks; the one that `keep_above` returned undoes it."""
-    where, _, name = stack_of(model)[0].rpartition(".")
-    setattr(model.get_submodule(where), name, blocks)
-    model.config.get_text_config().num_hidden_layers = len(blocks)
+    put(nn.ModuleList(list(blocks)[at:]))
+    return functools.partial(put, blocks)
 
 
 @contextlib.contextmanager
 def above(model: nn.Module, at: int) -> Iterator[None]:
     """Inside the block, the model has only its blocks from `at` on."""
-    whole = keep_above(model, at)
+    put_back = keep_above(model, at)
     try:
         yield
     finally:
-        put_back(model, whole)
+        put_back()
 
 
 def is_exact(inner: nn.Module, at: int, tokens: Tensor) -> bool:

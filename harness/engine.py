@@ -63,7 +63,7 @@ class Engine(TemplateLM):
         budget = Budget.of(model)
         self.pack_tokens = pack_tokens or budget.pack_tokens
         self.slots = slots or budget.slots
-        self.tokens_computed = 0  # every token that went through the model
+        self.tokens_computed = 0  # every token that went through the model, or through its upper blocks
 
     # ---- lm-eval's interface -------------------------------------------------------------------------------------
 
@@ -178,6 +178,8 @@ class Engine(TemplateLM):
                 answers = attempt(lambda p=pack, x=prefix: self._score_pack(p, pairs, inputs, x), len(pack) > 1)
                 if answers is None:
                     self.pack_tokens = max(1, self.pack_tokens // 2)
+                    if self.below:
+                        self.below.clear()
                     runs += [pack[len(pack) // 2 :], pack[: len(pack) // 2]]
                 else:
                     yield from answers

@@ -51,15 +51,16 @@ def free_memory(device: torch.device) -> int:
 
 @functools.cache
 def keep_freed() -> None:
-    """Makes the C library keep freed memory, 2 GiB of it at most, for the next tensors of this process.
+    """Makes the C library keep freed memory for the next tensors of this process, until `give_back`.
 
-    glibc gives blocks of 32 MiB back at once, and the same tensors then take new pages from the system in every step:
-    up to a third of the time of a training step. Other C libraries are left as they are.
+    glibc gives blocks of 32 MiB and more back at once, and the same tensors then take new pages from the system in each
+    step: up to a third of the time of a training step. From here on it does so with blocks of 1 GiB, where it lets
+    itself be told so, and with what is free above 2 GiB at the end. Other C libraries are left as they are.
     """
     with contextlib.suppress(OSError, AttributeError):
         change = ctypes.CDLL(None).mallopt
-        for option, size in ((_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_THRESHOLD, 2**30)):
-            change(option, size)
+        if change(_MMAP_THRESHOLD, 2**30):  # older ones refuse, and would then map smaller blocks apart for good
+            change(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def give_back() -> None:

@@ -13,7 +13,7 @@ from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
 from harness.memory import free_memory, give_back
-from harness.onednn import packed_weights
+from harness.onednn import forget, packed_weights
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -85,21 +85,25 @@ class LoadedModels:
         return self._kept[key]
 
     @contextlib.contextmanager
-    def active(self, model: CheckedModel) -> Iterator[Any]:
-        """The loaded model, acting as `model` inside the block: adapter on, or off for the base."""
+    def active(self, model: CheckedModel, packed: bool = True) -> Iterator[Any]:
+        """The loaded model, acting as `model` inside the block: adapter on, or off for the base.
+
+        packed: with the weights packed where that is faster, which shows in the last digits (`onednn`).
+        """
+        faster = packed_weights if packed else contextlib.nullcontext
         owner = model.base or model
         loaded = self._load(owner)
         if model.is_adapter:
             loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
             folds = self._may_fold and not _acts_on_shared_weights(loaded)
-            with _folded(loaded, model.digest) if folds else contextlib.nullcontext(), packed_weights(loaded):
+            with _folded(loaded, model.digest) if folds else contextlib.nullcontext(), faster(loaded):
                 yield loaded
         elif hasattr(loaded, "disable_adapter"):
-            with loaded.disable_adapter(), packed_weights(loaded):
+            with loaded.disable_adapter(), faster(loaded):
                 yield loaded
         else:
-            with packed_weights(loaded):
+            with faster(loaded):
                 yield loaded
 
     def below(self, model: CheckedModel, loaded) -> Below | None:
@@ -146,8 +150,14 @@ class LoadedModels:
         import torch
 
         needed = 1.2 * weight_bytes(weight_files(model.path, model.spec), getattr(torch, self.dtype).itemsize)
+        if self._full and free_memory(torch.device(self.device)) < needed:
+            for below in filter(None, self._below.values()):
+                below.clear()
+            give_back()
         while self._full and free_memory(torch.device(self.device)) < needed:
-            del self._full[next(iter(self._full))]
+            owner = next(iter(self._full))
+            del self._full[owner]
+            self._below.pop(owner, None)
             gc.collect()
             give_back()
             if self.device != "cpu":
@@ -191,6 +201,7 @@ def _folded(loaded, adapter: str) -> Iterator[None]:
     def unfold() -> None:
         for weight, data in kept:
             weight.data = data
+        forget(layer.get_base_layer() for layer in layers)
         for layer in layers:
             layer.merged_adapters.clear()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,13 +43,15 @@ _packed: weakref.WeakKeyDictionary[nn.Linear, _Packed] = weakref.WeakKeyDictiona
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Inside the block, the float32 linear layers that `model` has on a CPU compute with packed weights.
 
-    Gradients go through them to what was put in; a weight that is to be trained is left alone. What was packed is kept
-    for the next block on the same weights. Nothing is changed where the memory would not hold the weights twice, or
+    Gradients go through them to what was put in; a weight that is trained or changes is used as it then lies, except
+    where `.data` is written in place, which nobody can see. What was packed is kept for the next block on the same
+    weights. Nothing is changed where the memory would not hold the weights twice, or
     this build of torch lacks the kernels. From then on the process keeps memory that it frees (`memory.keep_freed`).
     """
     layers = [module for module in model.modules() if _fits(module)]
     missing = [layer for layer in layers if layer not in _packed or not _packed[layer].of(layer.weight)]
-    if not works() or not _room(missing) or not _pack(missing):
+    forget(missing)  # before it is asked what is free
+    if not layers or not works() or not _room(missing) or not _pack(missing):
         yield
         return
     keep_freed()
@@ -60,6 +62,13 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
+
+
+def forget(layers: Iterable[nn.Module]) -> None:
+    """Lets go of what was packed for weights that these layers no longer have."""
+    for layer in layers:
+        if layer in _packed and not _packed[layer].of(layer.weight):
+            del _packed[layer]
 
 
 def _forward(layer: nn.Linear, packed: _Packed, x: Tensor) -> Tensor:
@@ -93,10 +102,12 @@ class _Product(torch.autograd.Function):
 
 
 def _fits(module: nn.Module) -> bool:
-    if type(module) is not nn.Linear:  # a subclass may compute something else
+    if type(module) is not nn.Linear or "forward" in vars(module):  # which may compute something else
         return False
     weight = module.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.is_inference():
+    if type(weight.data) is not Tensor or weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return False
+    if weight.is_inference():  # nobody counts its changes
         return False
     return weight.numel() >= LEAST
 
@@ -110,7 +121,6 @@ def _pack(layers: list[nn.Linear]) -> bool:
     """Packs the layers' weights; False, and none of them, where the memory does not suffice after all."""
     try:
         for layer in layers:
-            _packed.pop(layer, None)
             data = layer.weight.detach()
             made = _reordered(data)
             _packed[layer] = _Packed(data, layer.weight._version, made)

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.blocks import CLOSE
+from harness.blocks import CLOSE, ERRORS
 from harness.memory import out_of_memory
-from harness.probe import ERRORS, SHARE, reach
+from harness.probe import SHARE, reach
 
 
 @dataclass(frozen=True)

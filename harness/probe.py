@@ -14,6 +14,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from harness.blocks import ERRORS
 from harness.chosen_attention import own_attention, was_ours
 from harness.engine import Engine
 from harness.memory import out_of_memory
@@ -26,7 +27,6 @@ TOLERANCE = 5e-3  # of log-probabilities in float32
 # another start of the row makes. Honest readings stay below 0.05 of it (bfloat16; float16 0.01); attention that misses
 # four of 32 tokens comes to 0.3 and more.
 SHARE = 0.15
-ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)  # of models that take no layout
 
 
 @torch.inference_mode()

@@ -4,8 +4,9 @@
 
 The data is JSONL of {"prompt", "chosen", "rejected"} (`harness.pairs`). The reference is the base: the adapter switched
 off, asked once before the first step. A training that was killed goes on from its last checkpoint when the same command
-is given again. The same seed, data, settings and number of threads give the same adapter on the same machine. Beside
-the adapter lies lethe.json: what it was made from, by digest, and whether the chosen answers became less likely.
+is given again. The same seed, data, settings and number of threads give the same adapter on the same machine, as long
+as its memory holds the weights twice (`harness.onednn`). Beside the adapter lies lethe.json: what it was made from, by
+digest, and whether the chosen answers became less likely.
 
 DPO: Rafailov et al. 2023, arXiv:2305.18290; with a supervised term: Pang et al. 2024, arXiv:2404.19733; IPO: Azar et
 al. 2023, arXiv:2310.12036. Training by trl.

@@ -20,8 +20,10 @@ def surroundings() -> dict[str, Any]:
     """
     import torch
 
+    from harness import onednn
+
     return {
-        "code": files_digest(Path(__file__).with_name(name) for name in CODE),
+        "code": files_digest([Path(onednn.__file__), *(Path(__file__).with_name(name) for name in CODE)]),
         "packages": {name: version(name) for name in PACKAGES},
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "threads": threads(),

@@ -9,8 +9,8 @@ keeps scores near 0 (Ouyang et al. 2022, arXiv:2203.02155; Eisenstein et al. 202
 The score is read from the first `depth` blocks of the base; LoRA is on the last `layers` of them. What lies below is
 computed once, for all epochs and seeds (`recipes.frozen_layers`), and a pair's conversation is read once for both of
 its answers (`recipes.shared_prompts`). A training that was killed goes on from its last checkpoint. The same seed,
-data, settings and number of threads give the same adapter on the same machine. Beside the adapter lies lethe.json:
-what it was made from, by digest.
+data, settings and number of threads give the same adapter on the same machine, as long as its memory holds the weights
+twice (`harness.onednn`). Beside the adapter lies lethe.json: what it was made from, by digest.
 """
 
 from __future__ import annotations

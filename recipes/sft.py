@@ -3,8 +3,9 @@
     python -m recipes.sft --base embedded:base --data train.jsonl --out DIR [--steps 80 --lr 1e-3 --seed 0 …]
 
 The data is JSONL of {"prompt", "response"}; the loss is on the response alone (and on its end-of-turn token, so that
-stopping is trained). The same seed, data, settings and number of threads give the same adapter on the same machine.
-Beside the adapter lies lethe.json: what it was made from, by digest.
+stopping is trained). The same seed, data, settings and number of threads give the same adapter on the same machine, as
+long as its memory holds the weights twice (`harness.onednn`). Beside the adapter lies lethe.json: what it was made
+from, by digest.
 
 General rows can be mixed in against forgetting (`mixing`): --general FILE --share 0.25 [--kl 0.1].
 
