@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaForCausalLM
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness import below
 from harness.backends import reader
+from harness.blocks import above
 from harness.models import LoadedModels
 from tests.conftest import save_tiny
 from tests.spoiling import checked
@@ -116,3 +118,39 @@ def test_a_check_that_asks_again_computes_all_of_it_again(base, upper):
     _, ran = scores(models, checked(base), small=True)
     _, again = scores(models, checked(base), small=True)
     assert again == ran
+
+
+def test_a_model_whose_parts_are_named_otherwise_is_read_whole(base, upper):
+    models = LoadedModels(candidates=[upper])
+    with models.active(checked(base)) as loaded:
+        loaded.base_model_prefix = ""  # transformers' default, for models of other people's code
+        assert models.below(checked(base), loaded) is None
+
+
+def test_states_are_let_go_when_another_model_needs_the_memory(base, upper, monkeypatch):
+    models = LoadedModels(candidates=[upper])
+    _, ran = scores(models, checked(base))
+    monkeypatch.setattr("harness.models.free_memory", lambda device: 0)
+    scores(models, checked(save_tiny(base.parent / "other", seed=1)))
+    monkeypatch.undo()
+    found, again = scores(models, upper)
+    assert again == ran
+    assert found == pytest.approx(alone(upper), abs=1e-5)
+
+
+def test_a_cut_leaves_another_list_of_as_many_blocks_alone():
+    class Tower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower = nn.ModuleList(nn.Identity() for _ in range(2))
+            self.blocks = nn.ModuleList(nn.Identity() for _ in range(4))
+            self.config = LlamaConfig(num_hidden_layers=4)
+
+    model = Tower()
+    tower, blocks = model.tower, model.blocks
+    with above(model, 2):
+        assert len(model.blocks) == 2
+        assert model.tower is tower
+    assert model.tower is tower
+    assert model.blocks is blocks
+    assert model.config.num_hidden_layers == 4

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from harness import onednn
+from harness.evaluate import adapter_effect
 from harness.models import LoadedModels
 from harness.onednn import packed_weights
+from harness.specs import Unusable
+from harness.store import Store
 from tests.conftest import save_adapter, save_tiny
 from tests.spoiling import checked
 
@@ -142,22 +145,50 @@ def test_packed_weights_go_with_their_model():
     assert len(onednn._packed) == kept
 
 
-def test_base_and_adapters_give_what_they_give_without(tmp_path, own_cache, monkeypatch):
-    base_path = save_tiny(tmp_path / "base")
-    base, adapter = checked(base_path), checked(save_adapter(tmp_path / "adapter", base_path, scale=0.5), base_path)
+@pytest.fixture
+def tiny(tmp_path, own_cache, monkeypatch):
+    """scale -> (base, an adapter of it), whose small weights are packed too."""
+    monkeypatch.setattr(onednn, "LEAST", 0)
+
+    def make(scale: float):
+        path = save_tiny(tmp_path / "base")
+        return checked(path), checked(save_adapter(tmp_path / "adapter", path, scale=scale), path)
+
+    return make
+
+
+def test_an_idle_adapter_is_told_though_the_memory_holds_one_side_packed_alone(tiny, tmp_path, monkeypatch):
+    _, adapter = tiny(0.0)
+    rooms = iter([10**12])
+    monkeypatch.setattr(onednn, "free_memory", lambda device: next(rooms, 0))
+    with pytest.raises(Unusable, match="changes no logit"):
+        adapter_effect(adapter, LoadedModels(), Store(tmp_path))
+
+
+def test_nothing_packed_of_an_adapter_that_was_switched_off_is_kept(tiny):
+    base, adapter = tiny(0.5)
+    models = LoadedModels()
+    for side in (base, adapter):
+        with models.active(side) as loaded:
+            assert uses_packed(loaded)
+    layers = [module for module in loaded.modules() if module in onednn._packed]
+    assert layers
+    assert all(onednn._packed[layer].of(layer.weight) for layer in layers)
+
+
+def test_base_and_adapters_give_what_they_give_without(tiny):
+    base, adapter = tiny(0.5)
     ids = torch.arange(1, 9)[None]
 
-    def logits() -> list[torch.Tensor]:
+    def logits(packed: bool) -> list[torch.Tensor]:
         models, found = LoadedModels(), []
         for side in (base, adapter, base, adapter):
-            with models.active(side) as loaded, torch.inference_mode():
-                assert uses_packed(loaded) == (onednn.LEAST == 0)
+            with models.active(side, packed) as loaded, torch.inference_mode():
+                assert uses_packed(loaded) == packed
                 found.append(loaded(ids).logits)
         return found
 
-    plain = logits()
-    monkeypatch.setattr(onednn, "LEAST", 0)
-    packed = logits()
+    plain, packed = logits(False), logits(True)
     assert all(map(close, packed, plain))
     assert not close(packed[0], packed[1])
     assert torch.equal(packed[0], packed[2])
