@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 
 MOST = {"cpu": (1024, 256), "cuda": (8192, 256)}  # tokens of one pass, rows written together: more gains no speed
 ROW = 1024  # tokens that a row may come to hold in the cache, for the estimate
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt, see malloc.h
 SHARE = 0.4  # of the free memory that the cache may take, and that one pass may take
 
 
@@ -47,20 +45,6 @@ def free_memory(device: torch.device) -> int:
     import psutil
 
     return psutil.virtual_memory().available
-
-
-@functools.cache
-def keep_freed() -> None:
-    """Makes the C library keep freed memory for the next tensors of this process, until `give_back`.
-
-    glibc gives blocks of 32 MiB and more back at once, and the same tensors then take new pages from the system in each
-    step: up to a third of the time of a training step. From here on it does so with blocks of 1 GiB, where it lets
-    itself be told so, and with what is free above 2 GiB at the end. Other C libraries are left as they are.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        change = ctypes.CDLL(None).mallopt
-        if change(_MMAP_THRESHOLD, 2**30):  # older ones refuse, and would then map smaller blocks apart for good
-            change(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def give_back() -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.memory import free_memory, keep_freed, out_of_memory
+from harness.memory import free_memory, out_of_memory
 
 LEAST = 2**14  # numbers in a weight below which a layout of its own gains nothing
 
@@ -45,8 +45,8 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
 
     Gradients go through them to what was put in; a weight that is trained or changes is used as it then lies, except
     where `.data` is written in place, which nobody can see. What was packed is kept for the next block on the same
-    weights. Nothing is changed where the memory would not hold the weights twice, or
-    this build of torch lacks the kernels. From then on the process keeps memory that it frees (`memory.keep_freed`).
+    weights. Nothing is changed where the memory would not hold the weights twice, or this build of torch lacks the
+    kernels.
     """
     layers = [module for module in model.modules() if _fits(module)]
     missing = [layer for layer in layers if layer not in _packed or not _packed[layer].of(layer.weight)]
@@ -54,7 +54,6 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     if not layers or not works() or not _room(missing) or not _pack(missing):
         yield
         return
-    keep_freed()
     for layer in layers:
         layer.forward = functools.partial(_forward, layer, _packed[layer])
     try:
