@@ -12,7 +12,7 @@ from harness.below import Below
 from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
-from harness.memory import free_memory, give_back
+from harness.memory import free_memory
 from harness.onednn import forget, packed_weights
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
@@ -64,9 +64,8 @@ class LoadedModels:
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
         self.backend, self.backend_arguments = backend, dict(backend_arguments or {})
         self.asked = asked  # what an audit asks of them, if it is known
-        self.adapters = [
-            one for model in candidates if (one := model.routed or model).is_adapter
-        ]  # asked as their base is
+        # that are asked what their base is asked
+        self.adapters = [adapter for model in candidates if (adapter := model.routed or model).is_adapter]
         self._below: dict[str, Below | None] = {}
         self._full: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
@@ -153,13 +152,11 @@ class LoadedModels:
         if self._full and free_memory(torch.device(self.device)) < needed:
             for below in filter(None, self._below.values()):
                 below.clear()
-            give_back()
         while self._full and free_memory(torch.device(self.device)) < needed:
             owner = next(iter(self._full))
             del self._full[owner]
             self._below.pop(owner, None)
             gc.collect()
-            give_back()
             if self.device != "cpu":
                 torch.cuda.empty_cache()
 

@@ -49,8 +49,8 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     kernels.
     """
     layers = [module for module in model.modules() if _fits(module)]
-    missing = [layer for layer in layers if layer not in _packed or not _packed[layer].of(layer.weight)]
-    forget(missing)  # before it is asked what is free
+    forget(layers)  # before it is asked what is free
+    missing = [layer for layer in layers if layer not in _packed]
     if not layers or not works() or not _room(missing) or not _pack(missing):
         yield
         return

@@ -8,6 +8,7 @@ Adapters on the same base share one loaded model, and the blocks below the lowes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -140,10 +141,12 @@ class RewardModels:
         order = sorted(range(len(groups)), key=lambda at: lengths[at])
         if shuffled is not None:
             order = [order[n] for n in np.random.default_rng(shuffled).permutation(len(order))]
-        for batch in batches(order, lengths, BUDGET[self.device.partition(":")[0]]):
-            asked, numbers = [groups[at] for at in batch], [n for at in batch for n in together[at]]
+        with contextlib.ExitStack() as packed:
             for models in self._groups:
-                with packed_weights(models.model):
+                packed.enter_context(packed_weights(models.model))
+            for batch in batches(order, lengths, BUDGET[self.device.partition(":")[0]]):
+                asked, numbers = [groups[at] for at in batch], [n for at in batch for n in together[at]]
+                for models in self._groups:
                     for name, column in models.scores(asked):
                         found[numbers, self.columns[name]] = column.double().cpu().numpy()
         return found
