@@ -13,7 +13,7 @@ from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
 from harness.chosen_attention import choose_ours
 from harness.memory import free_memory
-from harness.onednn import forget, packed_weights
+from harness.onednn import forget, own_again, packed_weights, stand_in
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -96,7 +96,7 @@ class LoadedModels:
             loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
             folds = self._may_fold and not _acts_on_shared_weights(loaded)
-            with _folded(loaded, model.digest) if folds else contextlib.nullcontext(), faster(loaded):
+            with _folded(loaded, model.digest, packed) if folds else contextlib.nullcontext(), faster(loaded):
                 yield loaded
         elif hasattr(loaded, "disable_adapter"):
             with loaded.disable_adapter(), faster(loaded):
@@ -185,28 +185,39 @@ def _acts_on_shared_weights(loaded) -> bool:
 
 
 @contextlib.contextmanager
-def _folded(loaded, adapter: str) -> Iterator[None]:
+def _folded(loaded, adapter: str, packed: bool) -> Iterator[None]:
     """The adapter added to copies of the weights it acts on: a sixth faster; the base's own come back untouched.
 
+    packed: of such a copy nothing is held but what is packed, where it can be.
     PEFT's `unmerge_adapter` would subtract the change again, which does not give the base to the last bit.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in loaded.modules() if isinstance(module, BaseTunerLayer)]
-    kept = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters(recurse=False)]
+    folded = [layer.get_base_layer() for layer in layers]
+    kept = [(weight, weight.data) for layer in folded for weight in layer.parameters(recurse=False)]
+    stood_in: list[Any] = []
 
     def unfold() -> None:
+        own_again(stood_in)
         for weight, data in kept:
             weight.data = data
-        forget(layer.get_base_layer() for layer in layers)
+        forget(folded)
         for layer in layers:
             layer.merged_adapters.clear()
 
+    forget(folded)  # the base's: before its copies are made, so that never all lie side by side
     try:
-        loaded.merge_adapter(adapter_names=[adapter], safe_merge=True)  # safe: into a copy
-    except (MemoryError, RuntimeError, ValueError, NotImplementedError):
-        unfold()  # no room for the copies, or a kind of layer that PEFT does not merge: the adapter acts beside them
-    try:
+        try:
+            loaded.merge_adapter(adapter_names=[adapter], safe_merge=True)  # safe: into a copy
+        except (MemoryError, RuntimeError, ValueError, NotImplementedError):
+            unfold()  # no room for the copies, or a layer that PEFT does not merge: the adapter acts beside them
+        else:
+            own = {id(weight): data for weight, data in kept}
+            for layer in folded if packed else ():
+                if stand_in(layer, layer.weight):
+                    stood_in.append(layer)
+                    layer.weight.data = own[id(layer.weight)]
         yield
     finally:
         unfold()

@@ -49,7 +49,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     kernels.
     """
     layers = [module for module in model.modules() if _fits(module)]
-    forget(layers)  # before it is asked what is free
+    forget(layer for layer in layers if layer in _packed and not _packed[layer].of(layer.weight))
     missing = [layer for layer in layers if layer not in _packed]
     if not layers or not works() or not _room(missing) or not _pack(missing):
         yield
@@ -59,15 +59,43 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
+        own_again(layers)
 
 
 def forget(layers: Iterable[nn.Module]) -> None:
-    """Lets go of what was packed for weights that these layers no longer have."""
+    """Lets go of what was packed of these layers' weights."""
     for layer in layers:
-        if layer in _packed and not _packed[layer].of(layer.weight):
-            del _packed[layer]
+        _packed.pop(layer, None)
+
+
+def stand_in(layer: nn.Module, weight: Tensor) -> bool:
+    """Lets a layer compute with another weight than its own, packed, of which nothing else need be held.
+
+    False, and nothing is changed, where the weight cannot be packed. `own_again` ends it. Gradients do not pass:
+    RuntimeError.
+    """
+    if not _fits(layer) or not works() or not _room([layer]):
+        return False
+    try:
+        packed = _reordered(weight.detach())
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    layer.forward = functools.partial(_standing_in, layer, packed)
+    return True
+
+
+def own_again(layers: Iterable[nn.Module]) -> None:
+    """Lets the layers compute with their own weights again."""
+    for layer in layers:
+        vars(layer).pop("forward", None)
+
+
+def _standing_in(layer: nn.Linear, packed: Tensor, x: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and x.requires_grad:
+        raise RuntimeError("this layer computes with a weight that is not its own: no gradient can pass it")
+    return _product(x, packed, layer.bias) if x.numel() else functional.linear(x, layer.weight, layer.bias)
 
 
 def _forward(layer: nn.Linear, packed: _Packed, x: Tensor) -> Tensor:

@@ -195,3 +195,34 @@ def test_base_and_adapters_give_what_they_give_without(tiny):
     assert not close(packed[0], packed[1])
     assert torch.equal(packed[0], packed[2])
     assert torch.equal(packed[1], packed[3])
+
+
+def test_of_a_folded_adapter_nothing_is_held_but_what_is_packed(tiny):
+    base, adapter = tiny(0.5)
+    models, ids = LoadedModels(), torch.arange(1, 9)[None]
+    with models.active(base) as loaded:
+        own = {name: weight.data_ptr() for name, weight in loaded.named_parameters()}
+    with models.active(adapter) as loaded:
+        lying = [weight.data_ptr() for name, weight in loaded.named_parameters() if "lora_" not in name]
+        assert set(lying) == set(own.values())
+        with torch.inference_mode():
+            folded = loaded(ids).logits
+    with models.active(adapter, packed=False) as loaded, torch.inference_mode():
+        assert close(folded, loaded(ids).logits)
+
+
+def test_no_gradient_passes_a_weight_that_another_stands_in_for(model, x):
+    assert onednn.stand_in(model[0], 2 * model[0].weight)
+    with pytest.raises(RuntimeError, match="no gradient"):
+        model(x.requires_grad_())
+    with torch.no_grad():
+        inside = model[0](x)
+    onednn.own_again([model[0]])
+    assert close(inside - model[0].bias, 2 * (model[0](x) - model[0].bias))
+
+
+def test_a_weight_that_cannot_be_packed_does_not_stand_in(model, x, monkeypatch):
+    plain = model(x)
+    monkeypatch.setattr(onednn, "free_memory", lambda device: 0)
+    assert not onednn.stand_in(model[0], 2 * model[0].weight)
+    assert torch.equal(model(x), plain)

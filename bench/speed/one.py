@@ -60,8 +60,10 @@ def our_runs(benchmark: LoadedBenchmark) -> tuple[list[Callable[[], None]], list
     """A call for each side, as an audit fills its cells, and the models behind them."""
     models = LoadedModels()
     base, candidate = sides()
-    with models.active(base), models.active(candidate) as model:
-        held = model
+    with models.active(base):
+        pass
+    with models.active(candidate) as held:
+        pass
 
     def run(side: CheckedModel) -> None:
         with tempfile.TemporaryDirectory() as folder:
