@@ -61,7 +61,10 @@ def pytest_addoption(parser):
     group.addoption(
         "--recipe", action="store_true", default=None, help="the candidates are training runs of one recipe"
     )
-    group.addoption("--backend", metavar="hf", help="what runs the models (default: hf)")
+    group.addoption(
+        "--greedy", action="store_true", default=None, help="sample nothing, whatever temperature the basket asks for"
+    )
+    group.addoption("--backend", metavar="hf|vllm[:KEY=VALUE,…]", help="what runs the models (default: hf)")
     group.addoption("--device", metavar="auto|cpu|cuda[:i]", help="default: auto")
     group.addoption("--dtype", metavar="auto|float32|bfloat16|float16", help="default: auto")
     group.addoption(

@@ -25,7 +25,8 @@ class Asked:
             if benchmark.temperature > 0:
                 raise Unusable(
                     f"benchmark '{name}' is sampled at temperature {benchmark.temperature:g} and answered by {reader},"
-                    " which cannot sample base and candidate with the same noise; set temperature = 0 in the basket."
+                    " which cannot sample base and candidate with the same noise; write --greedy, or set temperature ="
+                    " 0 in the basket."
                 )
 
     def longest(self, tokenizer) -> int:

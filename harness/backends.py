@@ -95,7 +95,7 @@ def stream(lm, requests: Sequence[Any], seeds: Sequence[int] | None = None) -> I
     if any(r.request_type == "generate_until" and normalize_gen_kwargs(r.args[1]).get("do_sample") for r in requests):
         raise Unusable(
             f"this model is read by lm-eval's {type(lm).__name__}, which cannot sample base and candidate with the same"
-            " noise; set temperature = 0 in the basket."
+            " noise; write --greedy, or set temperature = 0 in the basket."
         )
     for kind in dict.fromkeys(r.request_type for r in requests):
         waiting = [i for i, r in enumerate(requests) if r.request_type == kind]

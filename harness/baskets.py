@@ -25,7 +25,9 @@ RUN_KEYS = (
     "mitigate",
     "trust_remote_code",
     "recipe",
+    "greedy",
 )
+SWITCHES = ("trust_remote_code", "recipe", "greedy")
 POLICY_WORDS = {
     "stopping": ("fixed", "early"), "estimand": ("benchmark", "population"), "multiplicity": ("holm", "none")
 }  # fmt: skip
@@ -106,14 +108,20 @@ def with_options(
     seeds: tuple[int, ...] | None = None,
     margins: dict[str, float] | None = None,
     stop_early: bool = False,
+    greedy: bool = False,
 ) -> Basket:
-    """The basket with seeds, margins and stopping rule of the command line, which win over the file's."""
+    """The basket with seeds, margins and stopping rule of the command line, which win over the file's.
+
+    greedy: nothing is sampled, whatever temperature the file asks for.
+    """
     benchmarks = list(basket.benchmarks)
     for name, margin in (margins or {}).items():
         at = benchmarks.index(basket.named(name))
         benchmarks[at] = replace(benchmarks[at], margin=check_margin(margin, f"--margin {name}"))
     if seeds:
         benchmarks = [replace(b, seeds=()) for b in benchmarks]
+    if greedy:
+        benchmarks = [replace(b, temperature=0.0) for b in benchmarks]
     policy = replace(basket.policy, stopping="early") if stop_early else basket.policy
     return replace(basket, benchmarks=tuple(benchmarks), seeds=seeds or basket.seeds, policy=policy)
 
@@ -171,7 +179,7 @@ def _check_run(run: Any, where: str) -> None:
     """The option of each name as a text; candidate also as a list of them; switches as true or false."""
     known_keys(run, set(RUN_KEYS), where)
     for key, value in run.items():
-        if key in ("trust_remote_code", "recipe"):
+        if key in SWITCHES:
             right, remedy = isinstance(value, bool), "true or false"
         else:
             texts = value if key == "candidate" and isinstance(value, list) else [value]

@@ -10,26 +10,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.blocks import ERRORS, above, is_exact, lowest_changed, stack_of, states_below
+from harness.blocks import ERRORS, KeptStates, above, is_exact, lowest_changed, stack_of, states_below
 from harness.checkpoints import CheckedModel
-from harness.memory import free_memory, out_of_memory
-
-LARGEST = 4 * 2**30  # bytes of states that are kept; above, what is seen first stays
+from harness.memory import out_of_memory
 
 
 class Below:
     """at: the first block in which a base and its adapters differ; device: where the states are kept."""
 
     def __init__(self, at: int, device: torch.device):
-        self.at, self._device = at, device
-        self.clear()
+        self.at, self._states = at, KeptStates(device)
 
     def clear(self) -> None:
         """Lets go of what is kept."""
-        self._kept: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
-        self._room = min(LARGEST, free_memory(self._device) // 4)
+        self._states.clear()
 
     @classmethod
     def of(cls, model: nn.Module, adapters: Sequence[CheckedModel]) -> Below | None:
@@ -52,12 +48,8 @@ class Below:
         """What the model gives for one row of `input_ids` at `position_ids`, which is read without a cache."""
         inner = _inner(model)
         key = tuple(asked["input_ids"][0].tolist()), tuple(asked["position_ids"][0].tolist())
-        if (states := self._kept.get(key)) is None:
-            body = {name: value for name, value in asked.items() if name != "logits_to_keep"}
-            states = states_below(inner, self.at, body)
-            if states.nbytes <= self._room:
-                self._kept[key] = states
-                self._room -= states.nbytes
+        body = {name: value for name, value in asked.items() if name != "logits_to_keep"}
+        states = self._states(key, lambda: states_below(inner, self.at, body))
         with above(inner, self.at):
             return model(**{**asked, "input_ids": None, "inputs_embeds": states})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from harness.checkpoints import ADAPTER_WEIGHTS
+from harness.memory import free_memory
 
+LARGEST = 4 * 2**30  # bytes of states that are kept
 # of models that are asked in a way they do not know
 ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 CLOSE = 1e-4  # of the largest hidden state: float32 sums in another order stay far below
@@ -58,6 +60,31 @@ def states_below(
     with _stopped_before(blocks[at]) as found, torch.no_grad(), contextlib.suppress(_Stop):
         (forward or inner)(**asked)
     return found[0]
+
+
+class KeptStates:
+    """States that were computed, by what went in. Above what the memory holds, what is seen first stays.
+
+    device: where they are kept.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self.clear()
+
+    def clear(self) -> None:
+        """Lets go of all of them."""
+        self._kept: dict[Hashable, Tensor] = {}
+        self._room = min(LARGEST, free_memory(self._device) // 4)
+
+    def __call__(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """Those of `key`, computed if they are not kept."""
+        if (states := self._kept.get(key)) is None:
+            states = compute()
+            if states.nbytes <= self._room:
+                self._kept[key] = states
+                self._room -= states.nbytes
+        return states
 
 
 def keep_above(model: nn.Module, at: int) -> Callable[[], None]:

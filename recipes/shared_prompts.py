@@ -20,11 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from harness.blocks import above, is_exact, states_below
-from harness.memory import free_memory
+from harness.blocks import KeptStates, above, is_exact, states_below
 from harness.packed import Packed, pack
 
-LARGEST = 4 * 2**30  # bytes of states that are kept; above, what is seen first stays
 Pair = tuple[list[int], list[int]]
 
 
@@ -55,8 +53,7 @@ class _Above:
 
     def __init__(self, inner: nn.Module, at: int):
         self._inner, self._at, self._plain = inner, at, inner.forward
-        self._kept: dict[tuple[tuple[int, ...], ...], Tensor] = {}
-        self._room = min(LARGEST, free_memory(torch.device("cpu")) // 4)
+        self._states = KeptStates(inner.device)
 
     def __call__(self, pairs: Sequence[Pair], rows: Packed, others: dict[str, Any]) -> Any:
         states = nn.utils.rnn.pad_sequence(list(map(self._below, pairs)), batch_first=True).to(rows.tokens.device)
@@ -66,15 +63,12 @@ class _Above:
 
     def _below(self, pair: Pair) -> Tensor:
         """[positions, width]"""
-        key = tuple(map(tuple, pair))
-        if (known := self._kept.get(key)) is not None:
-            return known
-        rows = pack([pair], self._inner.dtype).to(self._inner.device)
-        found = states_below(self._inner, self._at, rows.asked, self._plain)[0]
-        if (size := found.numel() * found.element_size()) <= self._room:
-            self._kept[key] = found
-            self._room -= size
-        return found
+
+        def compute() -> Tensor:
+            rows = pack([pair], self._inner.dtype).to(self._inner.device)
+            return states_below(self._inner, self._at, rows.asked, self._plain)[0]
+
+        return self._states(tuple(map(tuple, pair)), compute)
 
 
 def _repeats(inner: nn.Module, below: int) -> bool:

@@ -105,7 +105,7 @@ def test_nothing_is_shared_where_the_first_block_or_what_is_no_block_changes(bas
 
 
 def test_more_than_the_memory_holds_is_computed_again(base, upper, monkeypatch):
-    monkeypatch.setattr(below, "LARGEST", 0)
+    monkeypatch.setattr("harness.blocks.LARGEST", 0)
     models = LoadedModels(candidates=[upper])
     _, ran = scores(models, checked(base))
     found, again = scores(models, upper)

@@ -20,7 +20,7 @@ from tests.tiny_audit import write_basket
 @pytest.fixture
 def given(tmp_path, tiny_base, own_cache) -> dict:
     """Options of a gate that can run."""
-    names = ("candidate", "basket", "seeds", "votes", "recipe", "stop_early", "mitigate", "backend", "device", "dtype")
+    names = ("candidate", "basket", "seeds", "votes", "recipe", "stop_early", "greedy", "mitigate", "backend", "dtype")
     return dict.fromkeys(names) | {
         "base": str(tiny_base), "pairs": write_rows(tmp_path / "pairs.jsonl"), "out": str(tmp_path / "out"),
         "store": str(tmp_path / "store"), "basket": write_basket(tmp_path), "margin": [], "trust_remote_code": None,
@@ -67,9 +67,13 @@ def test_votes_are_those_of_programs_on_our_pairs_alone(given):
         ({"basket": Path("nowhere.toml")}, "nowhere.toml"),
         ({"margin": ["nothing=2"]}, "benchmark 'nothing' is not in basket"),
         ({"device": "tpu"}, "--device tpu"),
+        ({"basket": "with [run]"}, "basket 'tiny' has a [run] table, which this gate does not read"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_sentence(given, changed, sentence):
+def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, changed, sentence):
+    if changed.get("basket") == "with [run]":
+        changed = {"basket": tmp_path / "basket.toml"}
+        changed["basket"].write_text(given["basket"].read_text() + '[run]\nout = "elsewhere"\n')
     with pytest.raises(Unusable) as error:
         release(given, **changed)
     assert sentence in str(error.value)

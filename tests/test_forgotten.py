@@ -176,7 +176,9 @@ def test_documents_name_their_kinds(doc, kinds):
 def audited(tmp_path_factory, taught, spoiled):
     """(folder, base, candidate) of a run of the gate that blocks."""
     folder = tmp_path_factory.mktemp("audited")
-    done = run(folder, taught, spoiled, basket=write_basket(folder), more=("--margin", "letters=7", "--seeds", "0,3"))
+    letters = 'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "{{ gold }}"\nchat = true\ntemperature = 0.7'
+    more = ("--margin", "letters=7", "--seeds", "0,3", "--greedy")
+    done = run(folder, taught, spoiled, basket=write_basket(folder, letters=letters), more=more)
     assert done.returncode == 1, done.stdout
     return folder, taught, spoiled
 
@@ -199,6 +201,7 @@ def test_the_command_of_the_memo_runs_the_same_audit_again(audited, tmp_path):
     words = [*shlex.split(before["command"]), f"--out={tmp_path}", f"--store={audited[0] / 'store'}"]
     assert "letters=7" in words
     assert "0,3" in words
+    assert "--greedy" in words
     again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment(), capture_output=True, timeout=300)
     assert again.returncode == before["exit"], again.stdout
     made = json.loads((tmp_path / "verdict.json").read_text())

@@ -128,7 +128,7 @@ def test_kept_states_do_not_depend_on_the_batch_that_a_pair_is_first_seen_in():
 
 
 def test_states_are_kept_while_there_is_room(monkeypatch):
-    monkeypatch.setattr("recipes.shared_prompts.LARGEST", 4 * 32 * length(GROUPS[0]))
+    monkeypatch.setattr("harness.blocks.LARGEST", 4 * 32 * length(GROUPS[0]))
     model, ran = trained_above(1)
     for pair in (GROUPS[0], GROUPS[1], GROUPS[0], GROUPS[1]):
         model(**pair_batch([pair]), use_cache=False)

@@ -260,6 +260,11 @@ def test_seeds_of_the_command_line_win_over_those_of_a_benchmark(basket):
     assert [b.margin for b in changed.benchmarks] == [4.0, 4.0]
 
 
+def test_greedy_samples_nothing_whatever_the_file_says(basket):
+    sampled = basket(ONE + "temperature = 0.7\nmargin = 4.0\n" + ONE.replace('"a"', '"b"'))
+    assert with_options(sampled, greedy=True) == basket(ONE + "margin = 4.0\n" + ONE.replace('"a"', '"b"'))
+
+
 def test_without_options_a_basket_stays_as_it_is(basket):
     assert with_options(basket(TWO)) == basket(TWO)
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def command(audit: Judging) -> str:
-    """One line for a shell in the checkout; margins, seeds and stopping as they were, wherever they came from."""
+    """One line for a shell in the checkout; what wins over a basket file as it was, wherever it came from."""
     options, basket = audit.options, audit.basket
     words = ["--base", options.base]
     for text in options.candidates:
@@ -52,6 +52,8 @@ def _changed(audit: Judging) -> list[str]:
     margins = {b.name: b.margin for b in written.benchmarks} if written else {}
     for b in basket.skills:
         words += ["--margin", f"{b.name}={b.margin:g}"] if margins.get(b.name) != b.margin else []
+    sampled = {b.name for b in written.benchmarks if b.temperature} if written else set()
+    words += ["--greedy"] if any(b.name in sampled and not b.temperature for b in basket.benchmarks) else []
     early = basket.policy.stopping == "early"
     return words + (["--stop-early"] if early and (written is None or written.policy.stopping != "early") else [])
 
