@@ -314,8 +314,8 @@ def fetch_all() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    from harness.command_line import statuses
+
+    with statuses():
         fetch_all()
-    except Unusable as error:
-        raise SystemExit(str(error)) from None
     print(f"everything is in {cache_dir()}")

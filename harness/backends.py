@@ -58,8 +58,18 @@ def open_lm(
 
     choose_own(model)
     rows = 1 if depends_on_neighbours(model.config) else SMALL // 4 if small else CHUNK
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _weights_as_they_are(model):
         return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=rows)
+
+
+@contextlib.contextmanager
+def _weights_as_they_are(model) -> Iterator[None]:
+    """HFLM ties the weights of what it is given anew: under an adapter to copies that the adapter has trained."""
+    model.tie_weights = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del model.tie_weights
 
 
 @contextlib.contextmanager

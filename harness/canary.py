@@ -62,7 +62,8 @@ def repeat(base: CheckedModel, cells: Sequence[CanaryCell], store: Store, models
             fill(base, benchmark, [seed], store, models, judged)
             asked.setdefault(seed, []).extend((key, benchmark, item) for item in in_order(judged)[:REPEATED])
     for seed, again in asked.items():
-        answered = _again(base, seed, models, [(benchmark, item) for _, benchmark, item in again])
+        # all of them before any is judged: a failure would hold the model open, switched to the base
+        answered = list(_again(base, seed, models, [(benchmark, item) for _, benchmark, item in again]))
         flips = dict.fromkeys((key for key, *_ in again), 0)
         for (key, benchmark, item), metrics in zip(again, answered, strict=True):
             first = store.get(cell_of(base, benchmark, seed, models))[item.id].metrics
@@ -197,7 +198,10 @@ def reversed_layers(model) -> Iterator[None]:
     """The model with its decoder layers in reverse order; as it was on leaving."""
     from torch.nn import ModuleList
 
-    layers = max((m for m in model.modules() if isinstance(m, ModuleList)), key=len)
+    from harness.blocks import stack_of
+
+    found = stack_of(model)  # not the longest list, which may be the experts of one layer
+    layers = found[1] if found else max((m for m in model.modules() if isinstance(m, ModuleList)), key=len)
     original = list(layers)
     try:
         _install(layers, original[::-1])

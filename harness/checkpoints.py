@@ -25,6 +25,8 @@ TOKENIZER_FILES = (
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOTE = "lethe.json"  # what our recipes write beside an adapter: which base, which data, which settings
 PROMPT_TYPES = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "ADAPTION_PROMPT", "CPT"}
+# Starts of an adapter that peft takes out of the base's weights when it puts the adapter on, so that the base moves.
+MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_CACHE = re.compile(r"(?:^|/)models--([^/]+)--([^/]+)(?:/|$)")
 GENERIC = {
@@ -172,6 +174,12 @@ def _switches_off(spec: ModelSpec, config: dict[str, Any]) -> None:
             f"adapter '{spec.text}' changes biases of its base (bias = {config['bias']!r}), which cannot be switched"
             f" off again; {merge}."
         )
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(MOVES_BASE):
+        raise Unusable(f"adapter '{spec.text}' starts from {start}, which moves its base when it is put on; {merge}.")
+    for key in ("kasa_config", "layer_replication"):
+        if config.get(key):
+            raise Unusable(f"adapter '{spec.text}' has a {key}, which changes its base when it is put on; {merge}.")
 
 
 def _same_base(spec: ModelSpec, path: Path, config: dict[str, Any], base: CheckedModel) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 MOST = {"cpu": (1024, 256), "cuda": (8192, 256)}  # tokens of one pass, rows written together: more gains no speed
 ROW = 1024  # tokens that a row may come to hold in the cache, for the estimate
+OWN_GROUPS = Path("/proc/self/cgroup")
+# where groups lie, their limit and what they use, in version 2 and version 1
+GROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 SHARE = 0.4  # of the free memory that the cache may take, and that one pass may take
 
 
@@ -42,7 +49,43 @@ def free_memory(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     import psutil
 
-    return psutil.virtual_memory().available
+    return min([psutil.virtual_memory().available, *_left_to_groups()])
+
+
+def _left_to_groups() -> list[int]:
+    """Bytes that each control group around this process may still take: a container knows no other limit.
+
+    Pages of files that nobody has touched lately count as free, as the kernel takes them back first.
+    """
+    left = []
+    for line in _lines(OWN_GROUPS):
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory") or "memory" in controllers.split(","):
+            root, limit, usage = GROUPS[bool(controllers)]
+            # inside a container the path may be that of the host, and its own group lies at the root
+            own = root / path.strip("/")
+            for group in (own, *(parent for parent in own.parents if parent.is_relative_to(root))):
+                most, used = _number(group / limit), _number(group / usage)
+                if most is not None and used is not None:
+                    left.append(max(0, most - used + _idle_files(group)))
+    return left
+
+
+def _idle_files(group: Path) -> int:
+    found = dict(line.split() for line in _lines(group / "memory.stat"))
+    return int(found.get("total_inactive_file", found.get("inactive_file", 0)))
+
+
+def _number(file: Path) -> int | None:
+    text = next(iter(_lines(file)), "max").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:  # another system, or a group that is gone
+        return []
 
 
 def out_of_memory(error: BaseException) -> bool:

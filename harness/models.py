@@ -7,13 +7,14 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.adapters import can_fold, folded, put_on
 from harness.asked import Asked
 from harness.below import Below
 from harness.checkpoint_files import weight_bytes, weight_files
-from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
+from harness.checkpoints import CheckedModel
 from harness.chosen_attention import choose_ours
 from harness.memory import free_memory
-from harness.onednn import forget, own_again, packed_weights, stand_in
+from harness.onednn import packed_weights
 from harness.specs import Unusable
 from harness.tokenizers import load_tokenizer
 
@@ -95,8 +96,8 @@ class LoadedModels:
         if model.is_adapter:
             loaded = self._with_adapter(owner, model)
             loaded.set_adapter(model.digest)
-            folds = self._may_fold and not _acts_on_shared_weights(loaded)
-            with _folded(loaded, model.digest, packed) if folds else contextlib.nullcontext(), faster(loaded):
+            folds = self._may_fold and can_fold(loaded)
+            with folded(loaded, model.digest, packed) if folds else contextlib.nullcontext(), faster(loaded):
                 yield loaded
         elif hasattr(loaded, "disable_adapter"):
             with loaded.disable_adapter(), faster(loaded):
@@ -161,81 +162,8 @@ class LoadedModels:
                 torch.cuda.empty_cache()
 
     def _with_adapter(self, owner: CheckedModel, adapter: CheckedModel):
-        from peft import PeftModel
-
-        loaded = self._full.pop(owner.digest)  # comes back once the adapter is whole: half of one would act on the base
-        if not isinstance(loaded, PeftModel):
-            loaded = PeftModel.from_pretrained(loaded, adapter.path, adapter_name=adapter.digest)
-        elif adapter.digest not in loaded.peft_config:
-            loaded.load_adapter(adapter.path, adapter_name=adapter.digest)
-        check_applied(loaded, adapter)
-        self._full[owner.digest] = loaded.eval()
+        loaded = self._full[owner.digest]
+        if adapter.digest not in getattr(loaded, "peft_config", {}):
+            del self._full[owner.digest]  # it comes back once the adapter is whole: half of one would act on the base
+            self._full[owner.digest] = loaded = put_on(loaded, adapter).eval()
         return loaded
-
-
-def _acts_on_shared_weights(loaded) -> bool:
-    """True if some adapted weight has a second place in the model, where the adapter does not act: tied embeddings."""
-    from collections import Counter
-
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    places = Counter(id(weight) for _, weight in loaded.named_parameters(remove_duplicate=False))
-    layers = (module.get_base_layer() for module in loaded.modules() if isinstance(module, BaseTunerLayer))
-    return any(places[id(weight)] > 1 for layer in layers for weight in layer.parameters(recurse=False))
-
-
-@contextlib.contextmanager
-def _folded(loaded, adapter: str, packed: bool) -> Iterator[None]:
-    """The adapter added to copies of the weights it acts on: a sixth faster; the base's own come back untouched.
-
-    packed: of such a copy nothing is held but what is packed, where it can be.
-    PEFT's `unmerge_adapter` would subtract the change again, which does not give the base to the last bit.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in loaded.modules() if isinstance(module, BaseTunerLayer)]
-    folded = [layer.get_base_layer() for layer in layers]
-    kept = [(weight, weight.data) for layer in folded for weight in layer.parameters(recurse=False)]
-    stood_in: list[Any] = []
-
-    def unfold() -> None:
-        own_again(stood_in)
-        for weight, data in kept:
-            weight.data = data
-        forget(folded)
-        for layer in layers:
-            layer.merged_adapters.clear()
-
-    forget(folded)  # the base's: before its copies are made, so that never all lie side by side
-    try:
-        try:
-            loaded.merge_adapter(adapter_names=[adapter], safe_merge=True)  # safe: into a copy
-        except (MemoryError, RuntimeError, ValueError, NotImplementedError):
-            unfold()  # no room for the copies, or a layer that PEFT does not merge: the adapter acts beside them
-        else:
-            own = {id(weight): data for weight, data in kept}
-            for layer in folded if packed else ():
-                if stand_in(layer, layer.weight):
-                    stood_in.append(layer)
-                    layer.weight.data = own[id(layer.weight)]
-        yield
-    finally:
-        unfold()
-
-
-def check_applied(loaded, adapter: CheckedModel) -> None:
-    """`Unusable` unless an adapter's file and its configuration name the same weights.
-
-    PEFT fills in what the file lacks and drops what the configuration does not name, with a warning.
-    """
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    state = get_peft_model_state_dict(loaded, adapter_name=adapter.digest, save_embedding_layers=False)
-    with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
-        held = {name for name in tensors.keys() if ".lora_" in name or name in state}  # noqa: SIM118
-    if odd := sorted(held ^ set(state)):
-        raise Unusable(
-            f"the weights of adapter '{adapter.spec.text}' and its adapter_config.json disagree about {odd[0]}"
-            f" ({len(odd)} in all); save both together again."
-        )

@@ -23,6 +23,8 @@ from harness import assets
 from harness.fingerprint import digest_of
 from harness.specs import Basket, Benchmark, Unusable
 
+FILES = ("json", "csv", "parquet", "arrow", "text")  # what `datasets` reads from the user's own disk
+
 
 @functools.cache
 def compile_templates_once() -> None:
@@ -153,8 +155,9 @@ def _build_task(name: str, benchmark: Benchmark, basket: Basket, manager):
     overrides: dict[str, Any] = {}
     if basket.documents == "embedded" and "custom_dataset" not in (config := _yaml(entry)):
         path, subset = config.get("dataset_path"), config.get("dataset_name")
-        overrides["custom_dataset"] = lambda **_: assets.documents(path, subset)
-        assets.documents(path, subset)
+        if path not in FILES:
+            overrides["custom_dataset"] = lambda **_: assets.documents(path, subset)
+            assets.documents(path, subset)
     if benchmark.fewshot is not None:
         overrides["num_fewshot"] = benchmark.fewshot
     try:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT, SCALED = ("A", "embedding_A"), ("B", "embedding_B")  # factors of an update, of which one carries the scale
-# Starts of an adapter that peft takes out of the base's weights when it puts the adapter on, so that the base moves.
-MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 FULL = "merge it into full weights and name that directory as the candidate"
 
 
@@ -119,9 +117,6 @@ def _merge_adapter(base: Weights, candidate: CheckedModel, made: Path, setting: 
 
 def _check_scales(candidate: CheckedModel, config: dict[str, Any], setting: Setting) -> None:
     """Not every adapter is its base plus B A."""
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(MOVES_BASE):
-        raise Unusable(_cannot(candidate, f"starts from {start}, which moves its base when it is put on"))
     if config.get("use_dora"):
         raise Unusable(_cannot(candidate, "is a DoRA, whose magnitudes do not scale with its factors"))
     if setting.method != "linear":

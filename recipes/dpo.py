@@ -14,7 +14,6 @@ al. 2023, arXiv:2310.12036. Training by trl.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import shutil
@@ -27,6 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness import assets, checkpoints
+from harness.command_line import Arguments, statuses
 from harness.onednn import packed_weights
 from harness.packed import longest_packed
 from harness.pairs import Pair, read_pairs
@@ -224,8 +224,8 @@ def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any])
     seal(base, out, note_of("dpo", base, data, out, settings) | {"training": training}, settings.lr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train a LoRA adapter on preference pairs.")
+def _parser() -> Arguments:
+    parser = Arguments(description="Train a LoRA adapter on preference pairs.")
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, chosen, rejected}")
     parser.add_argument("--out", required=True, help="directory for the adapter")
@@ -234,12 +234,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
-    try:
+    with statuses():
+        given = _parser().parse_args(arguments)
         settings = settings_from(given, Settings)
         print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
-    except Unusable as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

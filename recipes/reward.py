@@ -15,7 +15,6 @@ twice (`harness.onednn`). Beside the adapter lies lethe.json: what it was made f
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
@@ -30,6 +29,7 @@ from filelock import FileLock
 
 from harness import assets, checkpoints
 from harness.blocks import stack_of
+from harness.command_line import Arguments, statuses
 from harness.evaluate import package_versions
 from harness.fingerprint import digest_of
 from harness.onednn import packed_weights
@@ -277,8 +277,8 @@ def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any])
     (out / "README.md").write_text(LOADED.format(base=base.spec.text, blocks=blocks))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train a reward model on preference pairs.")
+def _parser() -> Arguments:
+    parser = Arguments(description="Train a reward model on preference pairs.")
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, chosen, rejected, category}")
     parser.add_argument("--out", required=True, help="directory for the adapter with its score head")
@@ -287,12 +287,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
-    try:
+    with statuses():
+        given = _parser().parse_args(arguments)
         settings = settings_from(given, Settings)
         print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings))
-    except Unusable as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

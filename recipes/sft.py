@@ -14,7 +14,6 @@ LoRA: Hu et al. 2021, arXiv:2106.09685, by peft; training by trl.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoints
+from harness.command_line import Arguments, statuses
 from harness.fingerprint import file_digest
 from harness.onednn import packed_weights
 from harness.specs import Unusable, parse_model
@@ -217,8 +217,8 @@ def settings_of(arguments: Sequence[str] | None = None) -> Settings:
     return settings_from(_parser().parse_args(arguments), Settings)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Fine-tune a LoRA adapter on questions and answers.")
+def _parser() -> Arguments:
+    parser = Arguments(description="Fine-tune a LoRA adapter on questions and answers.")
     parser.add_argument("--base", required=True, help="the model to tune: a hub id, a directory or embedded:base")
     parser.add_argument("--data", required=True, help="JSONL of {prompt, response}")
     parser.add_argument("--out", required=True, help="directory for the adapter")
@@ -230,14 +230,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
-    try:
+    with statuses():
+        given = _parser().parse_args(arguments)
         settings = settings_from(given, Settings)
         mixed = {name: getattr(given, name) for name in ("general", "share", "kl")}
         check_mix(**mixed)
         print(train(checkpoints.check(parse_model(given.base)), given.data, given.out, settings, **mixed))
-    except Unusable as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

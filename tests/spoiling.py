@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from harness.checkpoints import check
+from harness.command_line import UNUSABLE
 from harness.specs import Unusable, parse_model
 from tests.conftest import tiny_tokenizer
 
@@ -26,6 +27,16 @@ def said(call, *arguments, **options) -> str:
         call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def refused(capsys, main, words) -> str:
+    """The line with which a command ends that cannot use what it is given."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == UNUSABLE
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("ERROR: ")
+    return last
 
 
 def write_json(path: Path, **values) -> None:

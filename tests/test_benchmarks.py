@@ -166,6 +166,12 @@ def test_what_only_judges_keeps_the_stored_scores(tasks, change):
     assert load(tasks, **change).digest == load(tasks).digest
 
 
+def test_a_task_on_a_file_of_ones_own_stands_beside_embedded_documents(tasks):
+    asked = (Benchmark("b", "tiny_choice", fewshot=2),)
+    embedded = load_benchmarks(Basket("t", asked, documents="embedded", tasks=tasks))["b"]
+    assert embedded.digest == load(tasks).digest
+
+
 def test_documents_count_by_content_and_not_by_where_they_lie(tasks, tmp_path):
     assert load(str(write_tasks(tmp_path / "moved"))).digest == load(tasks).digest
     assert load(str(write_tasks(tmp_path / "more", items=41))).digest != load(tasks).digest

@@ -6,11 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
 from harness import canary
 from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket
-from tests.conftest import save_tiny
+from tests.conftest import save_adapter, save_tiny
 from tests.tiny_audit import run, verdict_of, write_basket
 
 UNHEARD_OF = 'task = "tiny_write"\nmetric = "gold_prob_per_byte"\ngold = "ÿÿÿÿ"\nmargin = 10.0\nchat = true'
@@ -74,6 +76,31 @@ def test_in_float32_no_item_may_flip(tmp_path, untaught, monkeypatch):
     changed(monkeypatch, "deciding", items=1, by=5e-3)
     with pytest.raises(canary.CanaryFailed, match="canary 'repeat': the base against itself flips on item"):
         prepared(tmp_path, untaught).canary("repeat")
+
+
+def test_a_failure_leaves_adapters_switched_on(tmp_path, untaught, monkeypatch):
+    """pytest holds the error, and all that it came through, to the end of the session."""
+    adapter = save_adapter(tmp_path / "adapter", untaught, scale=0.5)
+    options = Options(str(untaught), (str(adapter),), tmp_path / "out", tmp_path / "store", device="cpu")
+    audit = prepare(load_basket(write_basket(tmp_path)), options)
+    with audit.models.active(audit.candidates[0]) as loaded:
+        before = loaded(torch.tensor([[0, 5, 77]])).logits
+    monkeypatch.setattr(canary, "SAME", dict.fromkeys(canary.SAME, -1.0))  # every item flips
+    with pytest.raises(canary.CanaryFailed) as held:
+        audit.canary("repeat")
+    with audit.models.active(audit.candidates[0]) as loaded:
+        assert torch.equal(loaded(torch.tensor([[0, 5, 77]])).logits, before)
+    del held
+
+
+def test_the_layers_are_reversed_and_not_a_longer_list_of_experts(untaught):
+    model = LlamaForCausalLM.from_pretrained(untaught)
+    layers = model.model.layers
+    layers[0].experts = torch.nn.ModuleList(torch.nn.Identity() for _ in range(7))
+    first = layers[0]
+    with canary.reversed_layers(model):
+        assert layers[-1] is first
+    assert layers[0] is first
 
 
 @pytest.mark.parametrize("items", [1, 2])

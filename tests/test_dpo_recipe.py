@@ -28,6 +28,7 @@ from recipes.answers_only import answers_only
 from recipes.chosen_watch import warning, watch
 from recipes.dpo import Settings, _trainer, draw, main, train, trained
 from tests.conftest import save_tiny, tiny_tokenizer
+from tests.spoiling import refused
 
 PAIRS = [Pair(str(n), f"Whom, {n}?", f"We serve {n} pupils.", f"We beg {n} times.") for n in range(12)]
 QUICK = Settings(steps=3, batch=4, lr=1e-2, rank=2, alpha=4, layers=1)
@@ -310,21 +311,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("options", "sentence"), WRONG.items())
-def test_settings_that_cannot_be_used_are_one_sentence(tiny_base, data, tmp_path, options, sentence):
-    with pytest.raises(SystemExit) as caught:
-        main(["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a"), *options.split()])
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_settings_that_cannot_be_used_are_one_sentence(tiny_base, data, tmp_path, capsys, options, sentence):
+    given = ["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a"), *options.split()]
+    assert sentence in refused(capsys, main, given)
 
 
 def test_the_command_trains_and_prints_where(tiny_base, data, tmp_path, capsys):
     words = ["--base", tiny_base, "--data", data, "--out", tmp_path / "a", "--steps", 2, "--batch", 4, "--layers", 1]
     main([str(word) for word in words])
     assert capsys.readouterr().out.endswith(f"{tmp_path / 'a'}\n")
-    with pytest.raises(SystemExit, match="already holds files; name another --out, or remove it"):
-        main([str(word) for word in words])
-    with pytest.raises(SystemExit, match="does not exist; name a JSONL file"):
-        main(["--base", str(tiny_base), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "b")])
+    said = refused(capsys, main, [str(word) for word in words])
+    assert "already holds files; name another --out, or remove it" in said
+    missing = ["--base", str(tiny_base), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "b")]
+    assert "does not exist; name a JSONL file" in refused(capsys, main, missing)
 
 
 def test_a_training_that_diverges_is_said_and_leaves_nothing(base, data, tmp_path, cache):

@@ -419,8 +419,6 @@ def add(name: str, *shape: int):
 REMEDY = "; merge it into full weights and name that directory as the candidate."
 REFUSED = {
     "dora": ({"use_dora": True}, lambda p: None, f"is a DoRA, whose magnitudes do not scale with its factors{REMEDY}"),
-    "pissa": ({"init_lora_weights": "pissa"}, lambda p: None, "starts from pissa, which moves its base when it is put"),
-    "olora": ({"init_lora_weights": "olora"}, lambda p: None, "starts from olora, which moves its base"),
     "single tokens": (
         {"trainable_token_indices": [3, 4]},
         lambda p: None,

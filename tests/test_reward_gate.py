@@ -122,7 +122,7 @@ def test_a_case_that_is_left_out_never_passes(folder, shipped):
 def given(tmp_path, folder, own_cache) -> dict:
     """Options of a gate that can run."""
     names = ("candidate", "basket", "seeds", "votes", "recipe", "stop_early", "greedy", "mitigate", "backend", "dtype")
-    return dict.fromkeys((*names, "train_pairs", "trust_remote_code")) | {
+    return dict.fromkeys((*names, "train_pairs", "target", "trust_remote_code")) | {
         "base": str(folder / "base"), "pairs": folder / "pairs.jsonl", "out": str(tmp_path / "out"), "margin": [],
         "store": str(tmp_path / "store"), "device": "cpu",
     }  # fmt: skip

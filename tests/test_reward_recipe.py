@@ -27,6 +27,7 @@ from recipes import reward
 from recipes.reward import Settings, _drawn, _trainer, draw, main, train, trained
 from recipes.sorted_batches import batches
 from tests.conftest import save_tiny
+from tests.spoiling import refused
 
 PAIRS = [
     Pair(str(n), f"Where is order {n}?", f"Order {n} is on its way.", f"No idea, {n}.", category="tone")
@@ -250,11 +251,9 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(base, tmp_path, capsys
         (["--lr", "1e30"], "the training diverged to NaN or Inf at --lr 1e+30; write a smaller one."),
     ],
 )
-def test_what_cannot_be_trained_is_one_sentence(base, data, tmp_path, options, sentence):
+def test_what_cannot_be_trained_is_one_sentence(base, data, tmp_path, capsys, options, sentence):
     given = ["--base", str(base.path), "--data", str(data), "--out", str(tmp_path / "out"), "--depth", "3"]
-    with pytest.raises(SystemExit) as stopped:
-        main([*given, "--layers", "1", "--pairs", "8", *options])
-    assert sentence in str(stopped.value)
+    assert sentence in refused(capsys, main, [*given, "--layers", "1", "--pairs", "8", *options])
     assert not (tmp_path / "out").exists()
 
 

@@ -24,6 +24,7 @@ from harness.specs import Unusable, parse_model
 from recipes.mixing import Mix, draw, rows_seen
 from recipes.sft import Settings, _arguments, _trainer, main, read_pairs, train
 from tests.conftest import save_tiny
+from tests.spoiling import refused
 
 ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12)]
 GENERAL = [{"prompt": f"Tell me of {n}.", "response": "It is a long story. " * (1 + n % 5)} for n in range(20)]
@@ -350,12 +351,9 @@ WRONG_MIXES = {
 
 
 @pytest.mark.parametrize(("options", "sentence"), WRONG_MIXES.items(), ids=WRONG_MIXES)
-def test_mixes_that_cannot_be_used_are_one_sentence(tiny_base, data, general, tmp_path, options, sentence):
+def test_mixes_that_cannot_be_used_are_one_sentence(tiny_base, data, general, tmp_path, capsys, options, sentence):
     given = ["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a")]
-    with pytest.raises(SystemExit) as caught:
-        main([*given, *options.replace("FILE", str(general)).split(" ")])
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert sentence in refused(capsys, main, [*given, *options.replace("FILE", str(general)).split(" ")])
     assert not (tmp_path / "a").exists()
 
 
@@ -383,12 +381,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("options", "sentence"), WRONG.items(), ids=WRONG)
-def test_settings_that_cannot_be_used_are_one_sentence(tiny_base, data, tmp_path, monkeypatch, options, sentence):
+def test_settings_that_cannot_be_used_are_one_sentence(
+    tiny_base, data, tmp_path, monkeypatch, capsys, options, sentence
+):
     monkeypatch.setattr("trl.SFTTrainer.train", lambda _: pytest.fail("it was trained"))
-    with pytest.raises(SystemExit) as caught:
-        main(["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a"), *options.split(" ", 1)])
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
+    given = ["--base", str(tiny_base), "--data", str(data), "--out", str(tmp_path / "a"), *options.split(" ", 1)]
+    assert sentence in refused(capsys, main, given)
     assert not (tmp_path / "a").exists()
 
 
@@ -418,8 +416,8 @@ def test_separators_of_lines_in_a_text_separate_no_rows(tmp_path):
         ("\udcff\udcfe", "cannot be read .*; save it as UTF-8 text."),
     ],
 )
-def test_data_that_cannot_be_used_is_one_sentence(tiny_base, tmp_path, text, sentence):
+def test_data_that_cannot_be_used_is_one_sentence(tiny_base, tmp_path, capsys, text, sentence):
     path = tmp_path / "bad.jsonl"
     path.write_text(text, errors="surrogateescape")
-    with pytest.raises(SystemExit, match=sentence):
-        main(["--base", str(tiny_base), "--data", str(path), "--out", str(tmp_path / "a")])
+    given = ["--base", str(tiny_base), "--data", str(path), "--out", str(tmp_path / "a")]
+    assert re.search(sentence, refused(capsys, main, given))

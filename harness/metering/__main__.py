@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import threading
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from harness.command_line import Arguments, statuses
 from harness.metering.ledger import BUDGET, Ledger, read_prices
 from harness.metering.proxy import Serving, Upstream
 from harness.specs import Unusable
@@ -37,17 +37,15 @@ def checked(url: str, key: str | None) -> Upstream:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Meter calls to an OpenAI-compatible server.")
+    parser = Arguments(description="Meter calls to an OpenAI-compatible server.")
     parser.add_argument("--upstream", required=True, help=f"the server, as https://host/v1; its key is {KEY}")
     parser.add_argument("--prices", required=True, type=Path, help="TOML: dollars for a million tokens, by model")
     parser.add_argument("--budget", default=str(BUDGET), help=f"in dollars; default: {BUDGET}")
     parser.add_argument("--port", type=int, default=0, help="of loopback; default: a free one")
-    given = parser.parse_args()
-    try:
+    with statuses():
+        given = parser.parse_args()
         ledger = Ledger(read_prices(given.prices), dollars(given.budget))
         upstream = checked(given.upstream, os.environ.get(KEY))
-    except Unusable as error:
-        raise SystemExit(str(error)) from None
     with Serving(upstream, ledger, port=given.port) as serving:
         print(f"metering at {serving.url}; interrupt to end", flush=True)
         try:

@@ -10,7 +10,6 @@ kept beside it.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -24,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.assets import cache_dir, publish
+from harness.command_line import UNUSABLE, Arguments
 from harness.report.allure import DECISION_FEATURE, SUMMARY
 from harness.report.allure_results import CATEGORIES, Result
 from harness.specs import Unusable
 
 ALLURE = "3.18.0"
-UNUSABLE = 4  # a gate's status; Python's own 1 says that something regressed
 NODE = 20  # the oldest major version that this Allure runs on
 HISTORY = "allure-history.jsonl"  # beside the page; one line an audit
 RUNS = 50  # audits that the history keeps
@@ -196,11 +195,11 @@ def _index(made: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.report.allure_page", description=__doc__.splitlines()[0])
+    parser = Arguments(prog="python -m harness.report.allure_page", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("out/allure-results"), metavar="DIR")
     parser.add_argument("--page", type=Path, metavar="FILE", help="default: allure.html beside the results")
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         print(build(given.results, given.page or given.results.parent / "allure.html"))
     except Unusable as error:
         print(f"ERROR: {error}", file=sys.stderr)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from harness.adapters import check_applied
 from harness.blocks import above, is_exact, lowest_changed, stack_of, states_below
 from harness.checkpoint_files import weight_files
 from harness.checkpoints import ADAPTER_WEIGHTS, NOTE, CheckedModel
-from harness.models import check_applied
 from harness.onednn import packed_weights
 from harness.packed import length, longest_packed, pack, shared
 from harness.specs import Unusable
