@@ -38,7 +38,7 @@ candidate: $(READY)  ## train the embedded candidate again, into out/chemistry
 		--data "$$($(BIN)/python -m fixtures.embedded)/train.jsonl" --out out/chemistry --lr 0.002 $(ARGS)
 
 calibrate: $(READY)  ## measure the gate's own error rates again, into docs/calibration.md (some minutes, no model)
-	OMP_NUM_THREADS=2 $(BIN)/python -m bench.calibrate
+	OMP_NUM_THREADS=2 $(BIN)/python -m bench.calibration
 
 speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (two hours on two cores)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.speed $(ARGS)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.prepared import prepared, visible
-from fixtures.record import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
+from fixtures.run_status import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
 from fixtures.selection import GATES, gate_selected
 from harness.report.files import remove_verdict
 from harness.report.terminal import verdict_lines

@@ -15,10 +15,10 @@ from typing import Any
 
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from harness.below import Below
 from harness.checkpoints import CheckedModel
 from harness.chosen_attention import choose_ours, choose_own
 from harness.engine import Engine
+from harness.lower_states import Below
 from harness.memory import attempt
 from harness.models import LoadedModels
 from harness.probe import depends_on_neighbours, reach, reads_trees

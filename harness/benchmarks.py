@@ -226,7 +226,7 @@ class LoadedBenchmark:
 
     def _check(self) -> None:
         """Raises `Unusable` for what the basket asks of the tasks and their documents cannot give."""
-        from harness.stopping import check_settings  # imports torch, which judging alone does without
+        from harness.text_end import check_settings  # imports torch, which judging alone does without
 
         for name, task in self.tasks.items() if self.output_type == "generate_until" else ():
             check_settings(dict(task.config.generation_kwargs or {}), f"benchmark '{self.name}': task {name}")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import t as student
 
-from harness.margins import CHOSEN
+from harness.implicit_rewards import CHOSEN
 from harness.stats import Interval
 from harness.store import Score
 

@@ -23,14 +23,14 @@ from lm_eval.models.utils import (
 )
 from transformers import DynamicCache
 
-from harness.below import Below
 from harness.generation import Given, Writing
 from harness.likelihood import loglikelihoods
+from harness.lower_states import Below
 from harness.memory import Budget, attempt
 from harness.sampling import noise_key
 from harness.slots import Prefix
 from harness.specs import Unusable
-from harness.stopping import Settings
+from harness.text_end import Settings
 from harness.token_tree import TokenTree, packs, split_by_prefix, split_for_writing
 from harness.tokenizers import rendered
 

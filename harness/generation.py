@@ -13,7 +13,7 @@ from harness.likelihood import loglikelihoods
 from harness.memory import attempt
 from harness.sampling import coupled_choice, greedy_choice
 from harness.slots import Prefix, Row, Slots
-from harness.stopping import Settings
+from harness.text_end import Settings
 from harness.token_tree import TokenTree, packs
 
 # Share of the slots that must be free before prompts are read. On a GPU a pass over one costs as much as over many.

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.adapters import can_fold, folded, put_on
 from harness.asked import Asked
-from harness.below import Below
 from harness.checkpoint_files import weight_bytes, weight_files
 from harness.checkpoints import CheckedModel
 from harness.chosen_attention import choose_ours
+from harness.lower_states import Below
 from harness.memory import free_memory
 from harness.onednn import packed_weights
 from harness.specs import Unusable

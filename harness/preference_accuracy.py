@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.margins import Margins
+from harness.implicit_rewards import Margins
 from harness.shortcuts import Rule
 from harness.stats import Interval, crossed, share_interval
 from harness.target import Judged, judge
@@ -35,9 +35,9 @@ class Shortcut:
 class HeldOut:
     """All shares lie in [0, 1].
 
-    per_token, matched: the two ways of controlling length (`margins`), matched None where no pair is; base: of the
-    base's own likelihood; over_base: how far the model is ahead of that, on the same pairs; by_fault, by_category:
-    (share with bounds, pairs) of each kind; by_run: of each training run; shortcuts: the best last.
+    per_token, matched: the two ways of controlling length (`implicit_rewards`), matched None where no pair is;
+    base: of the base's own likelihood; over_base: how far the model is ahead of that, on the same pairs; by_fault,
+    by_category: (share with bounds, pairs) of each kind; by_run: of each training run; shortcuts: the best last.
     """
 
     plain: Judged

@@ -3,7 +3,7 @@
     scores = preference_scores(model, PreferenceSet(pairs, tokenizer), store, models)    # {pair id: Score}
 
 Each item is two log-likelihoods behind one prompt, in the form that recipes.dpo trains; so whatever reads the models of
-an audit - our engine, lm-eval's backend, a server - answers here too. What they say together is in `margins`.
+an audit - our engine, lm-eval's backend, a server - answers here too. What they say together is in `implicit_rewards`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.benchmarks import Item
 from harness.checkpoints import CheckedModel
 from harness.evaluate import cell_of, fill
 from harness.fingerprint import digest_of
-from harness.margins import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, REJECTED_TOKENS, won
+from harness.implicit_rewards import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, REJECTED_TOKENS, won
 from harness.models import LoadedModels
 from harness.pairs import Pair, pairs_digest
 from harness.specs import Unusable

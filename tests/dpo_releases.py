@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.ballot.judge import judge
-from harness.margins import Margins
+from harness.implicit_rewards import Margins
 from harness.pairs import Findings, Pair
 from harness.preference_accuracy import held_out_accuracy
 from harness.shortcuts import Rule

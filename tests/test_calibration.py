@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import calibrate, claims, coverage, early, page, planted, size
-from bench.record import METRICS, RECORDED, load, record
-from bench.results import Results, pair
+from bench.calibration import __main__ as calibrate
+from bench.calibration import claims, coverage, early, page, planted, size
+from bench.calibration.record import METRICS, RECORDED, load, record
+from bench.calibration.results import Results, pair
 from harness.specs import Policy
 from harness.verdict import INCONCLUSIVE, judge_early
 

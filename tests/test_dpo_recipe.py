@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from harness.checkpoints import check, weights_digest
 from harness.fingerprint import file_digest
-from harness.margins import CHOSEN, REJECTED, margins
+from harness.implicit_rewards import CHOSEN, REJECTED, margins
 from harness.models import LoadedModels
 from harness.pairs import Pair, write_pairs
 from harness.preferences import PreferenceSet, preference_scores

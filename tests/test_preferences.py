@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.checkpoints import check
-from harness.margins import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, margins
+from harness.implicit_rewards import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, margins
 from harness.models import LoadedModels
 from harness.pairs import Pair
 from harness.preferences import PreferenceSet, preference_scores

@@ -16,7 +16,7 @@ from harness.engine import Engine
 from harness.memory import out_of_memory
 from harness.slots import Row
 from harness.specs import Unusable
-from harness.stopping import Settings
+from harness.text_end import Settings
 from tests.conftest import tiny_tokenizer
 from tests.operations import operations
 from tests.test_engine import engine, hugging_face, writings

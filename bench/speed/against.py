@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.page import table
 from bench.speed import results
 from bench.speed.one import BENCHMARKS, SUBJECTS
+from bench.tables import table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ITEMS = {"mmlu": 171, "letters": 171, "gsm8k": 24, "ifeval": 32, "instructions": 32, "chemistry": 64}

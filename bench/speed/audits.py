@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.page import table
 from bench.speed import against, coupling, results
 from bench.speed.against import ROOT
 from bench.speed.one import sides
+from bench.tables import table
 from mitigations.merge import merge
 
 WARM, FURTHER = 0.05, 0.45  # of the cold audit, at most

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from bench.page import table
 from bench.speed import results
 from bench.speed.growth import loaded
+from bench.tables import table
 from harness import assets
 from harness.attention import LETHE
 from harness.engine import Engine

@@ -11,9 +11,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bench.page import table
 from bench.speed import results
 from bench.speed.one import QUICK
+from bench.tables import table
 from fixtures.embedded import chemistry_data
 from harness.audit import Audit, Options, prepare
 from harness.baskets import load_basket

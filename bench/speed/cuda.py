@@ -14,10 +14,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from bench.page import table
 from bench.speed import results
 from bench.speed.growth import loaded
 from bench.speed.lm_eval_runs import run_lm_eval
+from bench.tables import table
 from harness import assets
 from harness.attention import LETHE
 from harness.backends import open_lm

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from bench.page import table
 from bench.speed import results
 from bench.speed.growth import loaded
 from bench.speed.one import sides
+from bench.tables import table
 from harness.backends import reader
 from harness.checkpoints import CheckedModel, check
 from harness.models import LoadedModels

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bench.plots import BLUE, GREY, STYLE, save
+from bench.drawing import BLUE, GREY, STYLE, save
 from bench.speed.against import median
 from bench.speed.one import BENCHMARKS
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.margins import won
+from harness.implicit_rewards import won
 from harness.report.numbers import as_set, confidence, count, points, rate, signed
 from harness.reward.checks import Check, Figure, Question, ask
 from harness.reward.policy import Policy

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.implicit_rewards import won
 from harness.jsonl import records, write
-from harness.margins import won
 from harness.pairs import Pair
 from harness.specs import Unusable
 

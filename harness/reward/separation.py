@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.margins import won
+from harness.implicit_rewards import won
 from harness.report.numbers import confidence, points, rate
 from harness.reward.checks import Check, Figure, Question, answer, ask
 from harness.reward.policy import Policy

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness import below
+from harness import lower_states
 from harness.backends import reader
 from harness.blocks import above
 from harness.models import LoadedModels
@@ -48,7 +48,7 @@ def scores(models: LoadedModels, model, **options) -> tuple[list, list[int]]:
     """(log-likelihoods of PAIRS, tokens that went into the first block and into the last)."""
     with reader(models, model, 0, **options) as lm:
         counted = [0, 0]
-        stack = below._inner(lm.model).layers
+        stack = lower_states._inner(lm.model).layers
         handles = [stack[at].register_forward_pre_hook(_count(counted, at)) for at in (0, -1)]
         found = [answer for _, (answer, _) in sorted(lm.score(PAIRS))]
         for handle in handles:

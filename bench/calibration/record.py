@@ -1,9 +1,9 @@
 """Real scores to calibrate on: those of the embedded base and candidate, item by item, without any text.
 
-    python -m bench.record [--scores out/scores.jsonl]
+    python -m bench.calibration.record [--scores out/scores.jsonl]
 
-writes bench/recorded.json from the scores of an audit (`make audit`). It holds item ids, seeds and metric values only,
-so that `make calibrate` and the tests need no model and no benchmark.
+writes bench/calibration/recorded.json from the scores of an audit (`make audit`). It holds item ids, seeds and metric
+values only, so that `make calibrate` and the tests need no model and no benchmark.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _short(value: float) -> float | int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes bench/recorded.json and says how large it is."""
-    parser = argparse.ArgumentParser(prog="python -m bench.record", description=__doc__.splitlines()[0])
+    """Writes bench/calibration/recorded.json and says how large it is."""
+    parser = argparse.ArgumentParser(prog="python -m bench.calibration.record", description=__doc__.splitlines()[0])
     parser.add_argument("--scores", default="out/scores.jsonl", help="of an audit of the embedded models")
     path = Path(parser.parse_args(arguments).scores)
     if not path.is_file():

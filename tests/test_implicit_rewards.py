@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.margins import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, REJECTED_TOKENS, margins, won
+from harness.implicit_rewards import CHOSEN, CHOSEN_TOKENS, PREFERS, REJECTED, REJECTED_TOKENS, margins, won
 from harness.pairs import Pair
 from harness.preference_accuracy import held_out_accuracy
 from harness.shortcuts import Rule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench import early, planted
-from bench.results import Results
+from bench.calibration import early, planted
+from bench.calibration.results import Results
 from harness.report.numbers import points
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 
-from bench import coverage, early, planted, size
-from bench.claims import claims, percent
-from bench.results import Pair, Results
+from bench.calibration import coverage, early, planted, size
+from bench.calibration.claims import claims, percent
+from bench.calibration.results import Pair, Results
+from bench.tables import table
 from harness.report.numbers import interval, points, signed
 from harness.stats import Interval
 
@@ -22,12 +22,6 @@ def render(results: Results) -> str:
     """The whole page."""
     sections = (_head, _sizes, _coverage, _planted, _early, _pairs)
     return "\n\n".join("\n\n".join(section(results)) for section in sections) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left and the others to the right."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
 def paragraph(text: str) -> str:
@@ -108,10 +102,10 @@ def _planted(results: Results) -> list[str]:
     differ = percent(next(results.discordance[r.label] for r in planted.RECORDINGS if r.fresh))
     return [
         "## Are planted losses found in real scores?",
-        paragraph(f"""Real scores of the embedded base (`bench/recorded.json`): {planted.ITEMS} items are drawn from
-        them with replacement, right answers are spoiled until the given number of points is lost on average, and the
-        gate judges at a margin of 3 points. Each cell: PASS / REGRESSED, in percent of {planted.REPEATS:,} repeats; the
-        rest is INCONCLUSIVE."""),
+        paragraph(f"""Real scores of the embedded base (`bench/calibration/recorded.json`): {planted.ITEMS} items are
+        drawn from them with replacement, right answers are spoiled until the given number of points is lost on average,
+        and the gate judges at a margin of 3 points. Each cell: PASS / REGRESSED, in percent of {planted.REPEATS:,}
+        repeats; the rest is INCONCLUSIVE."""),
         table(head, rows),
         figure("planted", "Share of planted losses that pass, and that are shown to be regressions"),
         paragraph("""At 3 points, the margin itself, at most 5% should pass (5% of 1,000 repeats has a standard error of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.record import load
+from bench.calibration.record import load
 from harness.compare import Comparison
 from harness.specs import Policy
 from harness.verdict import judge

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from bench import coverage, early, planted, size
-from bench.record import METRICS, load
+from bench.calibration import coverage, early, planted, size
+from bench.calibration.record import METRICS, load
 from harness.baskets import load_basket
 from harness.specs import Policy
 from harness.verdict import Verdict, judge
 
-BASKET = Path(__file__).parents[1] / "fixtures" / "baskets" / "quick.toml"
+BASKET = Path(__file__).parents[2] / "fixtures" / "baskets" / "quick.toml"
 
 
 @dataclass(frozen=True)

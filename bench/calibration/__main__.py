@@ -1,9 +1,9 @@
 """Measures the gate and writes docs/calibration.md with its figures.
 
-    python -m bench.calibrate
+    python -m bench.calibration
 
-Needs no model: scores of real ones are in bench/recorded.json (`python -m bench.record`). Everything is seeded, and the
-same packages give the same bytes. Ends with exit status 1 if a promise was not kept.
+Needs no model: scores of real ones are in recorded.json beside this (`python -m bench.calibration.record`). Everything
+is seeded, and the same packages give the same bytes. Ends with exit status 1 if a promise was not kept.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench import page, plots
-from bench.claims import claims
-from bench.results import Results, compute
+from bench.calibration import page, plots
+from bench.calibration.claims import claims
+from bench.calibration.results import Results, compute
+from bench.drawing import save
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def write(results: Results, docs: Path = DOCS) -> None:
@@ -29,7 +30,7 @@ def write(results: Results, docs: Path = DOCS) -> None:
     }
     (docs / "calibration").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        plots.save(figure, docs / "calibration" / f"{name}.svg")
+        save(figure, docs / "calibration" / f"{name}.svg")
     (docs / "calibration.md").write_text(page.render(results), encoding="utf-8")
 
 
