@@ -5,7 +5,10 @@ READY := .venv/.ready
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: audit dpo reward report test tickets page parity candidate calibrate speed mitigations
+.PHONY: help audit dpo reward report test tickets page parity candidate calibrate speed mitigations
+
+help:  ## these lines
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 audit: $(READY)  ## audit the embedded fine-tune against the embedded base
 	$(BIN)/python -m pytest -m forgetting -n $(WORKERS) --base embedded:base --candidate embedded:chemistry $(ARGS)
@@ -43,7 +46,7 @@ calibrate: $(READY)  ## measure the gate's own error rates again, into docs/cali
 speed: $(READY)  ## our engine beside lm-eval's backend, into docs/speed.md (two hours on two cores)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.speed $(ARGS)
 
-mitigations: $(READY)  ## replay shares and merge scales over three training seeds, into docs/mitigations.md (hours)
+mitigations: $(READY)  ## replay shares and merge scales over three training seeds, into docs/mitigations.md (many hours)
 	OMP_NUM_THREADS=2 $(BIN)/python -m bench.mitigations $(ARGS)
 
 $(READY): requirements.txt

@@ -51,7 +51,7 @@ def pytest_addoption(parser):
     group.addoption("--basket", metavar="FILE", type=Path, help="benchmarks and margins (TOML; default: quick)")
     group.addoption("--out", metavar="DIR", help="where the reports go (default: out)")
     group.addoption("--store", metavar="DIR", help="where item scores are kept (default: the cache directory)")
-    group.addoption("--seeds", metavar="0,1,2", help="evaluation seeds, for every benchmark")
+    group.addoption("--seeds", metavar="0,1,2", help="evaluation seeds; of a training gate, training seeds")
     group.addoption(
         "--margin", metavar="NAME=POINTS", action="append", default=[], help="largest loss allowed; repeatable"
     )

@@ -346,10 +346,13 @@ def draw(items: dict[str, list[Item]], benchmark: Benchmark) -> tuple[Item, ...]
 
 
 def number(value: Any) -> float | None:
-    """A per-item metric as a number: lists of flags (IFEval's instructions) by their mean; what is no number, None."""
+    """A per-item metric as a number: lists of flags (IFEval's instructions) by their mean; what is no number, None.
+
+    A list of numbers is no score of an item: metrics of a whole set, such as F1, get (right answer, answer) there.
+    """
     if isinstance(value, bool | int | float):
         return float(value)
-    if isinstance(value, list) and value and all(isinstance(v, bool | int | float) for v in value):
+    if isinstance(value, list) and value and all(isinstance(v, bool) for v in value):
         return sum(value) / len(value)
     return None
 

@@ -8,7 +8,7 @@ Everything here is computed from stored scores and needs no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.implicit_rewards import Margins
 from harness.shortcuts import Rule
-from harness.stats import Interval, crossed, share_interval
+from harness.stats import Interval, by_source, crossed, share_interval
 from harness.target import Judged, judge
 
 TARGET = 0.68
@@ -61,18 +61,23 @@ def held_out_accuracy(
 ) -> HeldOut:
     """rules: measured on exactly the pairs of `margins`, in their order; ValueError if they are of other pairs."""
     right, matched = margins.right, margins.matched
-    shortcuts = beside(right, rules, alpha)
+    prompts = np.array([pair.prompt for pair in margins.pairs], object)
+    shortcuts = beside(right, rules, alpha, prompts)
 
     def by(label: str) -> dict[str, tuple[Interval, int]]:
         kinds = margins.kinds(label)
-        return {kind: (share_interval(right[own], alpha), int(own.sum())) for kind, own in kinds.items()}
+        found = {kind: share_interval(by_source(right[own], prompts[own]), alpha) for kind, own in kinds.items()}
+        return {kind: (share, int(kinds[kind].sum())) for kind, share in found.items()}
+
+    def judged(name: str, right: NDArray[np.float64], own: NDArray[np.bool_] | slice = slice(None)) -> Judged:
+        return judge(name, right[own], target, alpha, sources=prompts[own])
 
     return HeldOut(
-        plain=judge("accuracy", right, target, alpha),
-        per_token=judge("accuracy per token", margins.right_per_token, target, alpha),
-        matched=judge("accuracy at equal length", right[matched], target, alpha) if matched.any() else None,
-        base=share_interval(margins.base[:, None], alpha),
-        over_base=_lead(right, margins.base, alpha),
+        plain=judged("accuracy", right),
+        per_token=judged("accuracy per token", margins.right_per_token),
+        matched=judged("accuracy at equal length", right, matched) if matched.any() else None,
+        base=share_interval(by_source(margins.base[:, None], prompts), alpha),
+        over_base=_lead(right, margins.base, alpha, prompts),
         by_fault=by("fault"),
         by_category=by("category"),
         by_run=tuple(float(share) for share in right.mean(axis=0)),
@@ -80,7 +85,9 @@ def held_out_accuracy(
     )
 
 
-def beside(right: NDArray[np.float64], rules: Sequence[Rule], alpha: float = 0.05) -> tuple[Shortcut, ...]:
+def beside(
+    right: NDArray[np.float64], rules: Sequence[Rule], alpha: float, prompts: Sequence[Hashable]
+) -> tuple[Shortcut, ...]:
     """The rules beside a model, the best last. right: [pairs, runs]; ValueError if they are of other pairs.
 
     The lead is a paired change: bounds of item differences, crossed with the training runs.
@@ -88,9 +95,9 @@ def beside(right: NDArray[np.float64], rules: Sequence[Rule], alpha: float = 0.0
     for rule in rules:
         if len(rule.right) != len(right):
             raise ValueError(f"rule '{rule.name}' answered {len(rule.right)} pairs, the model {len(right)}; match them")
-    found = (Shortcut(rule.name, rule.accuracy, _lead(right, rule.right, alpha)) for rule in rules)
+    found = (Shortcut(rule.name, rule.accuracy, _lead(right, rule.right, alpha, prompts)) for rule in rules)
     return tuple(sorted(found, key=lambda shortcut: shortcut.accuracy))
 
 
-def _lead(right: NDArray[np.float64], other: ArrayLike, alpha: float) -> Interval:
-    return Interval(*crossed(right - np.array(other, float)[:, None], alpha)[:3])
+def _lead(right: NDArray[np.float64], other: ArrayLike, alpha: float, prompts: Sequence[Hashable]) -> Interval:
+    return Interval(*crossed(by_source(right - np.array(other, float)[:, None], prompts), alpha)[:3])

@@ -6,13 +6,14 @@ the reason says how many pairs would. The plain comparison of the estimate with 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.report.numbers import as_set, confidence, count, points
-from harness.stats import Interval, clopper_pearson, needed_for_share, share_interval
+from harness.stats import Interval, by_source, clopper_pearson, needed_for_share, share_interval
 
 PASS, MISSED, INCONCLUSIVE = "PASS", "MISSED", "INCONCLUSIVE"
 WIDER = 1.5  # times the interval of one run, beyond which it is the runs that leave the question open
@@ -39,12 +40,26 @@ class Judged:
     reason: str
 
 
-def judge(name: str, right: ArrayLike, target: float, alpha: float = 0.05, of: str = "pairs") -> Judged:
-    """right: [items, runs], 1, 0, or 0.5 for a tie; target in (0, 1); of: what the items are called."""
+def judge(
+    name: str,
+    right: ArrayLike,
+    target: float,
+    alpha: float = 0.05,
+    of: str = "pairs",
+    sources: Sequence[Hashable] | None = None,
+) -> Judged:
+    """right: [items, runs], 1, 0, or 0.5 for a tie; target in (0, 1); of: what the items are called.
+
+    sources: of each item, as its prompt; the items of one count together once (`by_source`).
+    """
     right = np.asarray(right, float)
+    items, runs = right.shape
+    if sources is not None:
+        right = by_source(right, sources)
     found = share_interval(right, alpha)
     verdict = verdict_on(found.low, found.high, target)
-    items, runs = right.shape
+    if len(right) < items:
+        of = f"{of} of {count(len(right))} prompts, each prompt counted once"
     reason = _reason(verdict, found, target, items, runs, alpha, of)
     return Judged(name, items, runs, found.estimate, found.low, found.high, target, verdict, reason)
 

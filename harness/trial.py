@@ -35,8 +35,9 @@ class Trial:
     """half: SELECTION where settings are compared, CONFIRMATION where the picked one is judged; picked_on: the
     benchmarks whose selection halves have picked it, none where there was nothing to pick.
 
-    closure: of the largest regression; retention: of the domain gain, None where the candidate has gained nothing.
-    gain: change on the domain set; decision: of the verdicts alone; seconds: that the models took to answer.
+    closure: of the largest regression, None where these items show no loss of the candidate; retention: of the
+    domain gain, None where the candidate has gained nothing. gain: change on the domain set; decision: of the
+    verdicts alone; seconds: that the models took to answer.
     """
 
     setting: dict[str, Any]
@@ -44,7 +45,7 @@ class Trial:
     half: str
     picked_on: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
-    closure: Interval
+    closure: Interval | None
     retention: Interval | None
     gain: Interval
     seconds: float
@@ -141,6 +142,7 @@ def tried(
     before, after = compared(domain, candidate), compared(domain, model)
     verdicts = tuple(judge(compared(name, model), *audit.limits(name), audit.policy) for name in skills)
     gained = before.change.mean() > 0
+    lost, left = compared(target, candidate), compared(target, model)
     parts = {name: part_of(half, name, picked_on) for name in skills}
     parts[domain] = CONFIRMATION if picked_on else part_of(half, domain, ())  # the rest was answered to be picked
     return Trial(
@@ -149,7 +151,7 @@ def tried(
         half=half,
         picked_on=tuple(picked_on),
         verdicts=verdicts,
-        closure=closure(compared(target, candidate), compared(target, model), audit.policy.alpha),
+        closure=closure(lost, left, audit.policy.alpha) if lost.change.mean() < 0 else None,
         retention=retention(before, after, audit.policy.alpha) if gained else None,
         gain=_change(after, audit.policy.alpha),
         seconds=sum(_seconds(audit, model, name, part, experiment) for name, part in parts.items()),

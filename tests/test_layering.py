@@ -32,7 +32,7 @@ WITHOUT_TORCH = [
     *(path for path in files_of("harness/ballot") if path.name != "answers.py"),
     *(ROOT / "harness" / name for name in ("compare.py", "judging.py", "recorded.py", "router.py", "verdict.py")),
     *(ROOT / "harness" / name for name in ("chosen_likelihood.py", "pairs.py", "held_out.py", "shortcuts.py")),
-    *(ROOT / "harness" / name for name in ("margins.py", "preference_accuracy.py", "target.py")),
+    *(ROOT / "harness" / name for name in ("implicit_rewards.py", "preference_accuracy.py", "target.py")),
     *(path for path in files_of("harness/reward") if path.name not in WITH_MODELS),
 ]
 

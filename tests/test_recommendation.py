@@ -40,7 +40,8 @@ def test_a_mitigation_is_released_only_if_it_passed_in_full():
     found = blocked(tried("merge", "no"), tried("isolation", "yes", retention=0.98, full="SHIP"))
     assert release(found) == (
         "Release the isolation candidate (mitigations/isolation, beside this verdict) instead of m: judged in full, it"
-        " passes every benchmark and keeps 98% [88%, 108%] of the domain gain."
+        " passes every benchmark and keeps 98% [88%, 108%] of the domain gain; 2 mitigations were tried on the same"
+        " items, so that one passes by luck more often than one alone would."
     )
     found = blocked(tried("isolation", "yes", retention=None, full="SHIP"))
     assert release(found).endswith("it passes every benchmark, and there was no domain gain to keep.")
@@ -57,6 +58,19 @@ def test_a_mitigation_is_released_only_if_it_passed_in_full():
 def test_what_a_release_costs_is_said_where_it_may_be_too_much():
     found = blocked(tried("merge", "cannot tell", retention=0.85, full="SHIP")) | {"retention_floor": 80.0}
     assert release(found).endswith("keeps 85% [75%, 95%] of the domain gain; that it is more than 80% is not shown.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "picked_on"), [("cannot tell", ["ifeval"]), ("cannot tell", []), ("yes", ["ifeval"])]
+)
+def test_what_items_have_picked_is_released_only_if_others_show_that_it_closes_the_gap(answer, picked_on):
+    found = blocked(tried("merge", answer, full="SHIP") | {"picked_on": picked_on})
+    assert release(found).startswith("Release the merge" if answer == "yes" or not picked_on else "Release nothing")
+
+
+def test_a_loss_that_the_experiment_s_items_do_not_show_has_no_share():
+    merge = tried("merge", "yes", full="SHIP") | {"closure": None, "closure_low": None, "closure_high": None}
+    assert "an unknown share of the loss came back" in " ".join(next_cycle(blocked(merge)))
 
 
 def test_a_candidate_that_passed_is_not_called_blocked_for_another():

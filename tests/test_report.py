@@ -55,6 +55,14 @@ def document(rows, decision: str, status: int, worst: str | None = None) -> dict
     }
 
 
+def test_a_regression_that_the_number_of_benchmarks_may_explain_is_marked_and_blocks():
+    rows = [row("ifeval", "REGRESSED", -11.1) | {"adjusted_pvalue": 0.16}, row("mmlu", "PASS", -2.0)]
+    line = decision_line(document(rows, "BLOCKED", 1, "ifeval"))
+    assert line.startswith("BLOCKED (exit 1): ifeval (by itself: not after Holm's adjustment) regressed;")
+    rows[0]["adjusted_pvalue"] = 0.04
+    assert "BLOCKED (exit 1): ifeval regressed;" in decision_line(document(rows, "BLOCKED", 1, "ifeval"))
+
+
 def test_the_line_of_a_block_names_what_regressed_and_by_how_much():
     rows = [row("ifeval", "REGRESSED", -11.1), row("mmlu", "INCONCLUSIVE", -2.0), row("gsm8k", "PASS", 0.0)]
     assert (

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.baskets import load_basket
 from harness.judging import Options
 from harness.samples.audit import prepare_samples
-from harness.specs import Unusable
+from harness.samples.benchmarks import of_basket
+from harness.samples.files import read_side
+from harness.specs import Unusable, parse_model
 from tests.conftest import save_adapter
 from tests.logged_samples import change_rows, change_run, log_samples, rehash, results_of, samples_of
 from tests.recorded import without_time
@@ -367,3 +370,42 @@ def test_runs_of_two_models_in_one_folder_are_refused(copies, tmp_path):
     change_run(copies["candidate"], "tiny_write", nested("model_name", "another"))
     with pytest.raises(Unusable, match="are of different models"):
         judged(copies, tmp_path)
+
+
+def test_what_a_metric_of_a_whole_set_is_given_is_no_score_of_a_document(copies, tmp_path):
+    """lm-eval hands (right answer, answer) to MCC and F1, and (reference, text) to BLEU; their mean means nothing."""
+
+    def paired(rows):
+        for row in rows:
+            row |= {"metrics": ["mcc"], "mcc": [1, 0]}
+
+    for folder in copies.values():
+        change_rows(folder, "tiny_write", paired)
+    audit = judged(copies, tmp_path / "out")
+    assert [b.name for b in audit.basket.benchmarks] == ["tiny_group"]
+    assert "tiny_write" in " ".join(line for line in audit.origin if line.startswith("NOT JUDGED"))
+    for folder in copies.values():
+        for task in ("tiny_choice", "tiny_twin"):
+            change_rows(folder, task, paired)
+    with pytest.raises(Unusable, match="no task that the samples have in common has a score of each document"):
+        judged(copies, tmp_path / "out")
+
+
+def test_a_tag_is_what_any_side_has_under_it(copies, tmp_path):
+    """lm-eval tells of a tag only in the tasks that it ran."""
+
+    def tagged(run):
+        for task in run["configs"]:
+            run["configs"][task]["tag"] = "words"
+
+    for folder in copies.values():
+        for task in ("tiny_choice", "tiny_write"):
+            change_run(folder, task, tagged)
+    basket = load_basket(write_basket(tmp_path, choices=CHOICES.replace("tiny_choice", "words"), letters=LETTERS))
+    sides = [read_side(parse_model(f"samples:{copies[name]}")) for name in ("base", "candidate")]
+    assert set(of_basket(basket, sides)[0].tasks) >= {"tiny_choice", "tiny_write"}
+    results_of(copies["base"], "tiny_write").unlink()
+    for path in list(copies["base"].glob("samples_tiny_write_*")):
+        path.unlink()
+    with pytest.raises(Unusable, match="holds no samples of task tiny_write"):
+        judged(copies, tmp_path / "out", basket)

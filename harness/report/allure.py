@@ -159,7 +159,8 @@ def mitigation_title(mitigation: str, row: Row | None) -> str:
     if row is None:
         return f"{mitigation}: could not be tried"
     kept = "" if row["retention"] is None else f", {percent(row['retention'])} of the gain kept"
-    return f"{mitigation}: closes the gap: {row['answer']}; {percent(row['closure'])} of the loss given back{kept}"
+    back = "no loss on these items" if row["closure"] is None else f"{percent(row['closure'])} of the loss given back"
+    return f"{mitigation}: closes the gap: {row['answer']}; {back}{kept}"
 
 
 def untried_title(mitigation: str) -> str:

@@ -86,10 +86,12 @@ def _policy(audit) -> str:
         stopping = f"stops early, looking every {policy.batch} items; verdicts are about {about}"
     joint = points((1 - policy.alpha) ** skills)
     subject = f"; one recipe of {len(audit.candidates)} training runs" if audit.options.recipe else ""
-    adjusted = "Holm" if policy.multiplicity == "holm" else "no adjustment"
+    named = "named without adjustment"
+    if policy.multiplicity == "holm":
+        named = "marked where Holm's adjustment takes them back"
     level = points(1 - policy.alpha)
     return (
-        f"each bound at {level}%; {stopping}; regressions named with {adjusted}; joint power of {skills} tests that"
+        f"each bound at {level}%; {stopping}; regressions {named}; joint power of {skills} tests that"
         f" each pass {level}% of sound models: {joint}%{subject}"
     )
 
@@ -181,7 +183,8 @@ def _faults(row: dict[str, Any]) -> str:
 def decision_line(document: dict[str, Any]) -> str:
     """One sentence: the decision, why, and the exit status."""
     rows = document["benchmarks"]
-    regressed = [_named(row) for row in rows if row["verdict"] == "REGRESSED"]
+    alpha = document["policy"]["alpha"]
+    regressed = [_named(row) + _by_chance(row, alpha) for row in rows if row["verdict"] == "REGRESSED"]
     unclear = [_named(row) for row in rows if row["verdict"] == "INCONCLUSIVE"]
     if document["decision"] == "SHIP":
         every = f"all {len(rows)} benchmarks" if len(rows) > 1 else "the one benchmark"
@@ -210,6 +213,11 @@ def _named(row: dict[str, Any], several: bool = False) -> str:
     """A benchmark, of one of several candidates; what is cut here stands in full in the header and verdict.json."""
     name = escape.ends(row["name"], NAME)
     return f"{name} ({escape.ends(row['model'], NAME)})" if several else name
+
+
+def _by_chance(row: dict[str, Any], alpha: float) -> str:
+    """What is said of a regression that the number of benchmarks alone might explain; it blocks all the same."""
+    return " (by itself: not after Holm's adjustment)" if (row.get("adjusted_pvalue") or 0.0) > alpha else ""
 
 
 def _evidence(row: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def ranged(row: Row) -> str:
 def share(row: Row, key: str) -> str:
     """'83% [50%, 104%]': what a mitigation gave back of the loss (closure) or kept of the domain gain (retention)."""
     if row[key] is None:
-        return "no gain to keep"
+        return "no gain to keep" if key == "retention" else "no loss on these items"
     return share_range(row[key], row[f"{key}_low"], row[f"{key}_high"])
 
 

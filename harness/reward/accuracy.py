@@ -80,9 +80,13 @@ def reward_accuracy(found: RewardScores, policy: Policy, rules: Sequence[Rule] =
     """
     right, kinds = found.right, found.categories()
     check_categories(policy, kinds)
-    names = {own: judge(own, right[kept], policy.target_of(own), policy.alpha) for own, kept in kinds.items()}
+    prompts = np.array([pair.prompt for pair in found.pairs], object)
+    names = {
+        own: judge(own, right[kept], policy.target_of(own), policy.alpha, sources=prompts[kept])
+        for own, kept in kinds.items()
+    }
     return Accuracy(
-        overall=judge(OVERALL, right, policy.overall, policy.alpha),
+        overall=judge(OVERALL, right, policy.overall, policy.alpha, sources=prompts),
         categories=names,
         runs=tuple(
             RunAccuracy(
@@ -90,6 +94,6 @@ def reward_accuracy(found: RewardScores, policy: Policy, rules: Sequence[Rule] =
             )
             for at, run in enumerate(found.runs)
         ),
-        rules=beside(right, rules, policy.alpha),
+        rules=beside(right, rules, policy.alpha, prompts),
         rules_by_category={rule.name: by_label(found.pairs, rule.right, "category") for rule in rules},
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.faults import FAULTS
-from harness.samples.files import Answered, Side, read_task
+from harness.samples.files import KINDS, Answered, Side, read_task
 from harness.specs import CHOICE_PROB, Basket, Benchmark, Unusable
 
 Rows = dict[str, list[dict[int, Answered]]]  # task -> documents by lm-eval's number, of each side
@@ -32,7 +32,7 @@ def of_basket(basket: Basket, sides: Sequence[Side]) -> list[Chosen]:
     """The benchmarks of a basket; `Unusable` for one that a side has no samples of."""
     found = []
     for benchmark in basket.benchmarks:
-        tasks = _tasks_of(benchmark.task, sides[0])
+        tasks = list(dict.fromkeys(task for side in sides for task in _tasks_of(benchmark.task, side)))
         for side in sides:
             missing = [task for task in tasks or [benchmark.task] if task not in side.tasks]
             if missing:
@@ -50,6 +50,11 @@ def shared(sides: Sequence[Side], rows: Rows) -> list[Chosen]:
     if not both:
         listed = "; ".join(f"'{side.spec.text}' has {', '.join(sorted(side.tasks)[:20])}" for side in sides)
         raise Unusable(f"the samples have no task in common ({listed}); run lm_eval on both with the same --tasks.")
+    if not (both := {task for task in both if _is_scored(task, sides, rows)}):
+        raise Unusable(
+            "no task that the samples have in common has a score of each document: their metrics are of a whole set, as"
+            " F1 is; run lm_eval with other --tasks."
+        )
     members = {member for group in sides[0].groups.values() for member in group}
     roots = [name for name in sorted({*sides[0].groups, *both}) if name not in members]
     names = dict.fromkeys(name for root in roots for name in _judged_as(root, sides, both, rows))
@@ -72,9 +77,13 @@ def _kind(task: str, sides: Sequence[Side], rows: Rows) -> tuple:
     return samples.config.get("output_type"), samples.shots, first_metric(read(task, sides, rows)[0])
 
 
-def first_metric(rows: Mapping[int, Answered]) -> str:
-    """The task's own first metric, under its first filter."""
-    return next(m for m in next(iter(rows.values())).metrics if m not in (*FAULTS, CHOICE_PROB))
+def _is_scored(task: str, sides: Sequence[Side], rows: Rows) -> bool:
+    return sides[0].tasks[task].config.get("output_type") in KINDS and bool(first_metric(read(task, sides, rows)[0]))
+
+
+def first_metric(rows: Mapping[int, Answered]) -> str | None:
+    """The task's own first metric, under its first filter; None where none is a score of a single document."""
+    return next((m for m in next(iter(rows.values())).metrics if m not in (*FAULTS, CHOICE_PROB)), None)
 
 
 def _tasks_of(name: str, side: Side) -> list[str]:

@@ -50,7 +50,7 @@ from harness.stats.preference import (
 )
 from harness.stats.proportions import clopper_pearson, wilson
 from harness.stats.sequential import betting_bounds, betting_evalues, stopping_time
-from harness.stats.shares import needed_for_share, share_interval
+from harness.stats.shares import by_source, needed_for_share, share_interval
 
 __all__ = [
     "Components",
@@ -62,6 +62,7 @@ __all__ = [
     "betting_evalues",
     "bootstrap",
     "bounded_interval",
+    "by_source",
     "clopper_pearson",
     "cluster_robust",
     "components",

@@ -27,6 +27,10 @@ from harness.stats.bounded import bounded_interval
 from harness.stats.interval import Interval, changes, check_alpha, smallest_level, zero_flip_bound
 from harness.stats.paired import paired_interval, score_lower
 
+# Degrees of freedom at most where a factor has two levels, which look alike by chance alone and then show no spread:
+# without it 8.4% of candidates at the margin would pass (simulated; 5.5% with it, 6.2% at three levels, 5.4% at five).
+TWO = 2.0
+
 
 class CrossedInterval(NamedTuple):
     """An `Interval` with the standard error of the estimate and its Satterthwaite degrees of freedom."""
@@ -119,9 +123,10 @@ def crossed_error(d: NDArray[np.float64]) -> tuple[float, float]:
     total = sum(ms if len(axes) % 2 else -ms for axes, (ms, _) in table.items())
     largest, largest_df = max(table[(axis,)] for axis in range(d.ndim))
     if total <= largest:  # the other components came out negative: what is left is the largest main effect alone
-        return float(np.sqrt(largest / d.size)), float(largest_df)
-    df = total**2 / sum(ms**2 / df for ms, df in table.values())
-    return float(np.sqrt(total / d.size)), float(df)
+        total, df = largest, largest_df
+    else:
+        df = total**2 / sum(ms**2 / df for ms, df in table.values())
+    return float(np.sqrt(total / d.size)), float(min(df, TWO) if 2 in d.shape else df)
 
 
 def mean_squares(d: NDArray[np.float64]) -> dict[tuple[int, ...], tuple[float, int]]:

@@ -7,8 +7,10 @@ effective sample size (Korn and Graubard 1998, Survey Methodology 24:193-201), o
 """
 
 import math
+from collections.abc import Hashable, Sequence
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from harness.stats.bounded import bounded_interval
@@ -30,6 +32,24 @@ def share_interval(right: ArrayLike, alpha: float = 0.05) -> Interval:
         return bounded_interval(right[:, 0], alpha, 0.0, 1.0)
     found = crossed(2 * right - 1, alpha)
     return share_of(Interval(found.estimate, found.low, found.high))
+
+
+def by_source(values: ArrayLike, sources: Sequence[Hashable]) -> NDArray[np.float64]:
+    """values [items, runs] -> [sources, runs]: the mean of each source's items, in the order of their first ones.
+
+    Items of one source (pairs of one prompt, one pair judged by several editors) rise and fall together, so the source
+    is the independent unit, and counts once. ValueError on another number of sources than items.
+    """
+    values = np.asarray(values, float)
+    if len(sources) != len(values):
+        raise ValueError(f"sources names {len(sources)} items, but there are {len(values)}; name one for each")
+    numbers: dict[Hashable, int] = {}
+    at = np.array([numbers.setdefault(source, len(numbers)) for source in sources], int)
+    if len(numbers) == len(values):
+        return values
+    sums = np.zeros((len(numbers), *values.shape[1:]))
+    np.add.at(sums, at, values)
+    return sums / np.bincount(at).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def needed_for_share(share: float, target: float, alpha: float = 0.05, power: float = 0.8) -> int | None:

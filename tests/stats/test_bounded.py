@@ -12,6 +12,14 @@ def test_two_valued_data_give_the_exact_binomial_bound(k, n):
     assert bounded_interval([1.0] * k + [0.0] * (n - k), low=0) == pytest.approx(clopper_pearson(k, n), abs=1e-7)
 
 
+@pytest.mark.parametrize("n", [200, 1000, 1658, 10000])
+@pytest.mark.parametrize("alpha", [0.05, 1e-3, 1e-6])
+def test_no_number_of_equal_values_promises_less_than_zero_flips(n, alpha):
+    low = bounded_interval(np.zeros(n), alpha).low
+    assert low == pytest.approx(-zero_flip_bound(n, alpha), rel=5e-3)
+    assert low <= -zero_flip_bound(n, alpha)
+
+
 def test_equal_values_give_the_bound_of_zero_flips():
     assert bounded_interval(np.zeros(100)) == pytest.approx((0, -zero_flip_bound(100), zero_flip_bound(100)), abs=1e-7)
     assert bounded_interval([-1.0, -1.0]).low == -1

@@ -78,6 +78,16 @@ def test_rare_losses_under_every_seed_are_not_waved_through():
     assert gate / 1500 < 0.075
 
 
+def test_two_seeds_that_look_alike_by_chance_are_not_waved_through():
+    """Worst where seeds shift the mean about as much as items do; 8.4% pass with Satterthwaite's degrees alone."""
+    rng, n, passed = np.random.default_rng(8), 200, 0
+    for _ in range(1500):
+        item, error = rng.normal(0, 0.15, (n, 1)), rng.normal(0, 0.1, (n, 2))
+        seed = rng.normal(0, np.sqrt(2 * 1.5 * (0.15**2 / n + 0.1**2 / (2 * n))), (1, 2))
+        passed += crossed(np.clip(item + seed + error, -1, 1), floor=False).low > 0
+    assert 0.02 * 1500 < passed < 0.068 * 1500
+
+
 def test_identical_seeds_count_once():
     rng = np.random.default_rng(4)
     d = rng.choice([-1.0, 0.0, 1.0], p=[0.08, 0.86, 0.06], size=(300, 1))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import clopper_pearson, needed_for_share, share_interval, wilson
+from harness.stats import by_source, clopper_pearson, needed_for_share, share_interval, wilson
 
 
 def column(right: int, wrong: int, ties: int = 0):
@@ -29,6 +29,26 @@ def test_runs_that_agree_everywhere_are_no_more_evidence_than_one():
     many = share_interval(np.repeat(one, 3, axis=1))
     assert tuple(many) == pytest.approx(tuple(wilson(240, 300)), abs=4e-3)
     assert many.low <= wilson(240, 300).low + 1e-9
+
+
+def test_items_of_one_source_count_once():
+    values = [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
+    assert by_source(values, ["a", "b", "a"]).tolist() == [[1.0, 0.5], [0.0, 0.0]]
+    assert by_source(values, ["a", "b", "c"]).tolist() == values
+    with pytest.raises(ValueError, match="sources names 2 items, but there are 3"):
+        by_source(values, ["a", "b"])
+
+
+def test_pairs_of_one_prompt_that_rise_and_fall_together_pass_at_the_target_no_more_often_than_others():
+    rng, passed = np.random.default_rng(3), [0, 0]
+    prompts = np.repeat(np.arange(50), 6)
+    for _ in range(400):
+        alike = np.repeat(rng.random(50) < 0.68, 6)
+        right = np.where(rng.random(300) < 0.55, alike, rng.random(300) < 0.68).astype(float)[:, None]
+        passed[0] += share_interval(by_source(right, prompts)).low > 0.68
+        passed[1] += share_interval(right).low > 0.68
+    assert passed[0] <= 0.075 * 400
+    assert passed[1] > 0.12 * 400  # counted as if they were independent
 
 
 def test_runs_that_differ_as_wholes_widen_the_interval():
