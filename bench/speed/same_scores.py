@@ -1,6 +1,6 @@
-"""Our scores beside lm-eval's over many items, at several batch sizes and orders: docs/parity.md.
+"""Our scores beside lm-eval's over many items, at several batch sizes and orders: docs/same-scores.md.
 
-    python -m bench.speed.parity [--items 200] [--only mmlu,ifeval]
+    python -m bench.speed.same_scores [--items 200] [--only mmlu,ifeval]
 
 On the embedded base, greedy, float32. The same items as an audit's and more; where a text parts from lm-eval's, the two
 tokens at which it parts are shown with their logits, which are then all but equal.
@@ -22,7 +22,7 @@ from harness.baskets import load_basket
 from harness.benchmarks import LoadedBenchmark, load_benchmarks
 from harness.token_tree import common_length
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "parity.md"
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "same-scores.md"
 NAMES = ("mmlu", "letters", "gsm8k", "ifeval", "instructions", "chemistry")
 NEW_TOKENS = 64
 SETTINGS = {  # how we batch: rows written together and tokens read together
@@ -95,7 +95,7 @@ def measure(items: int, names: tuple[str, ...]) -> None:
             seen["ties"] = [tie(benchmark, path, *text) for text in seen.pop("texts")]
             found["settings"][setting] = seen
             print(name, len(benchmark.items), setting, seen, flush=True)
-        results.write("parity", results.read("parity") | {name: found})
+        results.write("same_scores", results.read("same_scores") | {name: found})
 
 
 def page(found: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def page(found: dict[str, Any]) -> str:
         "",
         "Our engine beside `lm_eval.simple_evaluate` with its Hugging Face backend (batches of 8) on the embedded base,"
         f" greedy, float32, at most {NEW_TOKENS} new tokens; 7 and 64 at a time in shuffled orders. Written by"
-        " `python -m bench.speed.parity`.",
+        " `python -m bench.speed.same_scores`.",
         "",
         "| benchmark | items | batches | metrics that differ | greedy or not, differs |"
         " largest log-likelihood difference | texts that part |",
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(NAMES))
     given = parser.parse_args()
     measure(given.items, tuple(given.only.split(",")))
-    PAGE.write_text(page(results.read("parity")))
+    PAGE.write_text(page(results.read("same_scores")))
 
 
 if __name__ == "__main__":
