@@ -38,7 +38,7 @@ def of_known_accuracy(rng: np.random.Generator, each: int, runs: int = 3) -> Rew
 
 
 def of_each(each: int) -> tuple[Pair, ...]:
-    return tuple(Pair(f"{name}{n}", "prompt", "a", "b", category=name) for name in SHARES for n in range(each))
+    return tuple(Pair(f"{name}{n}", f"{name} {n}", "a", "b", category=name) for name in SHARES for n in range(each))
 
 
 @pytest.mark.parametrize(("runs", "repeats"), [(3, 300), (1, 100)])

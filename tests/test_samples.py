@@ -264,11 +264,13 @@ def test_a_broken_model_is_no_wrong_answer(copies, tmp_path):
         judged(copies, tmp_path)
 
 
-def test_a_task_without_a_score_of_a_document_is_refused(copies, tmp_path):
+def test_a_task_without_a_score_of_a_document_is_named_and_in_a_basket_refused(copies, tmp_path):
     for folder in copies.values():
         change_run(folder, "tiny_write", nested("configs/tiny_write/output_type", "loglikelihood_rolling"))
+    assert "they score no single document: tiny_write" in " ".join(judged(copies, tmp_path / "out").origin)
+    basket = load_basket(write_basket(tmp_path, choices=CHOICES, letters=LETTERS))
     with pytest.raises(Unusable, match="task tiny_write is of type loglikelihood_rolling"):
-        judged(copies, tmp_path)
+        judged(copies, tmp_path / "out", basket)
 
 
 def test_a_metric_of_which_less_is_better_does_not_decide(copies, tmp_path):

@@ -205,7 +205,8 @@ def _said(audit: Recorded, sides: Sequence[Side], basket: Basket | None):
         files = "; ".join(f"{shown(name, 60)} ({_listed(tasks)})" for name, tasks in row["files"].items())
         yield f"'{side.spec.text}' is {shown(row['model'], 60, middle=True)}, by {files}"
     if told["not_judged"]:
-        why = "not all sides have them" if basket is None else "the basket does not name them"
+        why = "not all sides have them, or they score no single document"
+        why = why if basket is None else "the basket does not name them"
         yield f"NOT JUDGED, as {why}: {_listed(told['not_judged'])}"
     if basket is None:
         yield "no --basket: every task that all sides share, each by its own first metric"
