@@ -6,6 +6,7 @@ import pytest
 
 from bench.speed import against, audits, continuous, coupling, cuda, drafts, figures, growth, results
 from bench.speed.one import BENCHMARKS
+from harness.evaluate import ENGINE_VERSION
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def compared(tmp_path, monkeypatch) -> dict:
         for who, times, peak in (("lm_eval", (40.0, 90.0, 50.0), 2000.0), ("ours", (10.0, 10.0, 10.0), 1000.0))
         for seconds in times
     ]
-    found = {"peak_gflops": 100.0, "batches": {}, "runs": 3, "rows": rows}
+    found = {"engine": ENGINE_VERSION, "peak_gflops": 100.0, "batches": {}, "runs": 3, "rows": rows}
     results.write("against", found)
     return found
 
@@ -41,6 +42,7 @@ def test_whole_audits_are_compared_with_lm_eval_at_its_rates(compared):
         name: [run | {"seconds": share * theirs}]
         for name, share in (("cold", 0.25), ("warm", 0.01), ("further", 0.1), ("early", 0.125))
     }
+    found = {"engine": ENGINE_VERSION, "peak_gflops": 110.0, "runs": found}
     text = "\n".join(audits.section(found))
     for told in (
         "4.0 times as fast",
@@ -51,6 +53,22 @@ def test_whole_audits_are_compared_with_lm_eval_at_its_rates(compared):
         "judged on mmlu 50 items",
     ):
         assert told in text
+
+
+@pytest.mark.parametrize("changed", [{"engine": 3}, {"peak_gflops": 316.0}])
+def test_audits_of_another_engine_or_machine_are_not_set_beside_lm_eval(compared, changed):
+    runs = {"cold": [{"seconds": 100.0, "decision": "BLOCKED", "items": {"mmlu": 50}}]}
+    text = "\n".join(audits.section({"engine": ENGINE_VERSION, "peak_gflops": 100.0, "runs": runs} | changed))
+    assert "times as fast" not in text
+    assert "measured under other conditions" in text
+
+
+def test_runs_of_another_engine_are_no_repetitions(compared, monkeypatch):
+    assert results.begun("against") == compared
+    monkeypatch.setattr(results, "ENGINE_VERSION", -1)
+    begun = results.begun("against")
+    assert begun["engine"] == -1
+    assert "rows" not in begun
 
 
 def test_drafts_that_do_not_pay_are_not_built():

@@ -10,7 +10,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ MEASURED = ("seconds", "tokens", "peak_mb")
 
 def measure(runs: int) -> None:
     """Adds so many runs to those that are recorded."""
-    found = results.read("against") or {"peak_gflops": peak_gflops(), "batches": {}, "runs": 0, "rows": []}
+    found = {"batches": {}, "runs": 0, "rows": []} | results.begun("against")
     for run in range(found["runs"], found["runs"] + runs):
         for name in BENCHMARKS:
             found["rows"].append(_alone("ours", name, ITEMS[name]))
@@ -46,19 +45,6 @@ def measure(runs: int) -> None:
             found["batches"][name] = [best["batch"]]
             found["rows"].append(best)
         results.write("against", found | {"runs": run + 1})
-
-
-def peak_gflops() -> float:
-    """What a large float32 matrix product reaches here, in 1e9 operations a second."""
-    import torch
-
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    seconds = []
-    for _ in range(20):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * 2048**3 / statistics.median(seconds) / 1e9
 
 
 def _alone(who: str, name: str, items: int, batch: int = 16) -> dict[str, Any]:
@@ -109,9 +95,10 @@ def section(found: dict[str, Any]) -> list[str]:
     return [
         "## Beside lm-eval",
         f"Base and embedded fine-tune, each benchmark in processes of their own, {results.runs(found['runs'])} in which"
-        " ours and lm-eval's took turns. lm-eval: `simple_evaluate` with its Hugging Face backend, run for base"
-        " and fine-tune, at the fastest of the batch sizes that were tried. The same documents and prompts, greedy,"
-        " float32. Of MMLU, and of MMLU by letters, the base alone, on 19 of the 57 subjects, three questions each.",
+        f" ours and lm-eval's took turns ({results.conditions(found)})."
+        " lm-eval: `simple_evaluate` with its Hugging Face backend, run for base and fine-tune, at the fastest of the"
+        " batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU, and of MMLU by letters,"
+        " the base alone, on 19 of the 57 subjects, three questions each.",
         table(head, rows),
         "Tokens: those that really went through a model. Memory: the process's peak over lm-eval's (at most 1.3 is"
         f" wanted). Peak: the share of this machine's matrix-product peak, {found['peak_gflops']:.0f} GFLOP/s, that the"

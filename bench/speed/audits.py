@@ -35,7 +35,7 @@ LABELS = {
 
 def measure(runs: int) -> None:
     """Adds so many runs to those that are recorded, each part as soon as it is measured."""
-    found = results.read("audits")
+    found = {"runs": {}} | results.begun("audits")
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
@@ -46,9 +46,9 @@ def measure(runs: int) -> None:
                 ("further", ("--store=cold", f"--candidate={work / 'half'}")),
                 ("early", ("--store=early", "--stop-early")),
             ):
-                found.setdefault(name, []).append(_audit(work, options))
+                found["runs"].setdefault(name, []).append(_audit(work, options))
                 results.write("audits", found)
-                print(name, found[name][-1], flush=True)
+                print(name, found["runs"][name][-1], flush=True)
             coupling.measure(work / "cold")
 
 
@@ -69,24 +69,30 @@ def _audit(work: Path, options: Sequence[str]) -> dict[str, Any]:
 
 
 def section(found: dict[str, Any]) -> list[str]:
-    """What was measured so far."""
-    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
-    theirs = against.audit_seconds(results.read("against"), "lm_eval")
+    """What was measured so far. lm-eval stands beside it only where it was measured under the same conditions."""
+    compared, every = results.read("against"), found["runs"]
+    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in every.items()}
+    theirs = against.audit_seconds(compared, "lm_eval") if compared and results.alike(found, compared) else None
     rows = [
-        (LABELS[name], f"{seconds[name] / 60:.1f}", str(len(found[name])), _told(name, seconds, theirs, found[name]))
+        (LABELS[name], f"{seconds[name] / 60:.1f}", str(len(every[name])), _told(name, seconds, theirs, every[name]))
         for name in LABELS
-        if name in found
+        if name in every
     ]
+    beside = (
+        f" lm-eval is taken at the rates above, {theirs / 60:.0f} minutes for the same cells, and without the"
+        " probabilities of gold texts, which the audit scores besides."
+        if theirs
+        else " The table above was measured under other conditions, so lm-eval's time is not set beside these."
+    )
     return [
         "## The whole audit",
-        "The embedded audit without mitigations, by the wall: imports, canaries, gold texts and reports with it."
-        f" lm-eval is taken at the rates above, {theirs / 60:.0f} minutes for the same cells, and without the"
-        " probabilities of gold texts, which the audit scores besides.",
+        "The embedded audit without mitigations, by the wall: imports, canaries, gold texts and reports with it"
+        f" ({results.conditions(found)}).{beside}",
         table(("audit", "minutes", "runs", ""), rows),
     ]
 
 
-def _told(name: str, seconds: dict[str, float], theirs: float, runs: list[dict[str, Any]]) -> str:
+def _told(name: str, seconds: dict[str, float], theirs: float | None, runs: list[dict[str, Any]]) -> str:
     """One kind of audit beside what is wanted of it."""
     own, cold = seconds[name], seconds["cold"]
     if name == "warm":
@@ -94,8 +100,8 @@ def _told(name: str, seconds: dict[str, float], theirs: float, runs: list[dict[s
     if name == "further":
         alone = f"; {100 * (own - seconds['warm']) / cold:.0f}% without what a warm audit takes"
         return f"{100 * own / cold:.0f}% of the first two models' (wanted at most {100 * FURTHER:.0f}%){alone}"
-    faster = f"{theirs / own:.1f} times as fast as lm-eval on all items (wanted {TIMES[name]:g})"
+    told = [f"{theirs / own:.1f} times as fast as lm-eval on all items (wanted {TIMES[name]:g})"] if theirs else []
     if name == "cold":
-        return f"{faster}; wanted within {COLD_MINUTES} minutes"
+        return "; ".join([*told, f"wanted within {COLD_MINUTES} minutes"])
     judged = ", ".join(f"{benchmark} {items}" for benchmark, items in runs[-1]["items"].items())
-    return f"{faster}; judged on {judged} items"
+    return "; ".join([*told, f"judged on {judged} items"])
