@@ -39,13 +39,17 @@ def put_on(loaded, adapter: CheckedModel):
         loaded = PeftModel.from_pretrained(loaded, adapter.path, adapter_name=adapter.digest)
     check_applied(loaded, adapter)
     for name, (own, before, brought) in whole.items():
-        if not torch.equal(before.to(brought.dtype), brought.to(before.device)):
+        if _state(own) == kept[own]:  # PEFT keeps it apart
+            continue
+        brought = brought.to(before.device)
+        rounded = torch.equal(before.to(brought.dtype), brought) or torch.equal(before, brought.to(before.dtype))
+        if not rounded:
             raise Unusable(
                 f"adapter '{adapter.spec.text}' brings along {name}, which is not its base's and which modules_to_save"
                 f" of its adapter_config.json does not name, so it cannot be switched off; {MERGE}."
             )
         own.data.copy_(before)  # PEFT has put there what was brought, rounded
-        kept.pop(own, None)
+        kept[own] = _state(own)
     if any(_state(parameter) != state for parameter, state in kept.items()):
         raise Unusable(f"adapter '{adapter.spec.text}' changes weights of its base when it is put on; {MERGE}.")
     return loaded
@@ -139,21 +143,17 @@ def _state(parameter: nn.Parameter) -> tuple[int, int]:
 
 
 def _whole_weights(loaded, adapter: CheckedModel) -> dict[str, tuple[nn.Parameter, Tensor, Tensor]]:
-    """name -> (the base's parameter, its value now, what the adapter's file brings along for it).
+    """name -> (the base's parameter, its value now, what the adapter's file brings along of that name).
 
-    PEFT writes these into the base, as of embeddings beside a LoRA on them; those of modules_to_save it keeps apart.
+    PEFT keeps those of modules_to_save apart, and writes the others into the base: embeddings beside a LoRA on them.
     """
-    from peft import PeftConfig
     from safetensors import safe_open
 
-    apart = tuple(getattr(PeftConfig.from_pretrained(adapter.path), "modules_to_save", None) or ())
     own = {_plain(name): parameter for name, parameter in loaded.named_parameters(remove_duplicate=False)}
     found = {}
     with safe_open(adapter.path / ADAPTER_WEIGHTS, framework="pt") as tensors:
         for key in tensors.keys():  # noqa: SIM118
-            name = _plain(key)
-            module = name.rpartition(".")[0]
-            if ".lora_" not in name and name in own and not any(module.endswith(part) for part in apart):
+            if (name := _plain(key)) in own:
                 found[name] = own[name], own[name].detach().clone(), tensors.get_tensor(key)
     return found
 

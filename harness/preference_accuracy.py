@@ -80,7 +80,7 @@ def held_out_accuracy(
         over_base=_lead(right, margins.base, alpha, prompts),
         by_fault=by("fault"),
         by_category=by("category"),
-        by_run=tuple(float(share) for share in right.mean(axis=0)),
+        by_run=tuple(float(share) for share in by_source(right, prompts).mean(axis=0)),
         shortcuts=shortcuts,
     )
 
@@ -95,7 +95,9 @@ def beside(
     for rule in rules:
         if len(rule.right) != len(right):
             raise ValueError(f"rule '{rule.name}' answered {len(rule.right)} pairs, the model {len(right)}; match them")
-    found = (Shortcut(rule.name, rule.accuracy, _lead(right, rule.right, alpha, prompts)) for rule in rules)
+    accuracy = [float(by_source(rule.right, prompts).mean()) for rule in rules]
+    leads = [_lead(right, rule.right, alpha, prompts) for rule in rules]
+    found = (Shortcut(rule.name, *told) for rule, *told in zip(rules, accuracy, leads, strict=True))
     return tuple(sorted(found, key=lambda shortcut: shortcut.accuracy))
 
 

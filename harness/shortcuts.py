@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.pairs import Pair
+from harness.stats import by_source
 
 TOKEN = r"\w+"
 FEWEST = 2  # training texts that a word or pair of words must stand in to be a feature
@@ -58,12 +59,12 @@ def _rule(name: str, pairs: Sequence[Pair], margin: NDArray[np.float64]) -> Rule
 
 
 def by_label(pairs: Sequence[Pair], values: Sequence[float], label: str) -> dict[str, float]:
-    """Fault or category -> mean value of its pairs, in the order of the names; pairs without one are left out."""
-    kept: dict[str, list[float]] = {}
+    """Fault or category -> mean value of its prompts, in the order of the names; pairs without one are left out."""
+    kept: dict[str, list[tuple[float, str]]] = {}
     for pair, value in zip(pairs, values, strict=True):
         if (name := getattr(pair, label)) is not None:
-            kept.setdefault(name, []).append(float(value))
-    return {name: sum(own) / len(own) for name, own in sorted(kept.items())}
+            kept.setdefault(name, []).append((float(value), pair.prompt))
+    return {name: float(by_source(*zip(*own, strict=True)).mean()) for name, own in sorted(kept.items())}
 
 
 def _longer(pairs: Sequence[Pair]) -> NDArray[np.float64]:

@@ -58,29 +58,35 @@ def judge(
         right = by_source(right, sources)
     found = share_interval(right, alpha)
     verdict = verdict_on(found.low, found.high, target)
+    seen = f"{points(found.estimate)}% of {count(items)} {of}"
     if len(right) < items:
-        of = f"{of} of {count(len(right))} prompts, each prompt counted once"
-    reason = _reason(verdict, found, target, items, runs, alpha, of)
+        seen, of = f"{seen} of {count(len(right))} prompts, each prompt counted once", "prompts"
+    seen += f" over {runs} training runs" if runs > 1 else ""
+    reason = _reason(verdict, found, target, right.shape, alpha, seen, of)
     return Judged(name, items, runs, found.estimate, found.low, found.high, target, verdict, reason)
 
 
-def _reason(verdict: str, found: Interval, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+def _reason(
+    verdict: str, found: Interval, target: float, shape: tuple[int, int], alpha: float, seen: str, of: str
+) -> str:
+    """shape: independent units, runs; of: what the units are called."""
     aim = f"the target of {as_set(round(100 * target, 6))}%"
-    seen = f"{points(found.estimate)}% of {count(items)} {of}" + (f" over {runs} training runs" if runs > 1 else "")
     if verdict == PASS:
         return f"{seen}, at {confidence(alpha)} more than {points(found.low)}%: above {aim}."
     if verdict == MISSED:
         return f"{seen}, at {confidence(alpha)} less than {points(found.high)}%: below {aim}."
     bounds = f"{seen}; the bounds {points(found.low)}% and {points(found.high)}% enclose {aim}"
-    return f"{bounds}, and {_remedy(found, target, items, runs, alpha, of)}."
+    return f"{bounds}, and {_remedy(found, target, *shape, alpha, of)}."
 
 
-def _remedy(found: Interval, target: float, items: int, runs: int, alpha: float, of: str) -> str:
+def _remedy(found: Interval, target: float, units: int, runs: int, alpha: float, of: str) -> str:
     share = min(max(found.estimate, 1e-6), 1 - 1e-6)
-    alone = clopper_pearson(round(share * items), items, alpha)
-    if found.high - found.low > WIDER * (alone.high - alone.low):
+    alone = clopper_pearson(round(share * units), units, alpha)
+    if runs > 1 and found.high - found.low > WIDER * (alone.high - alone.low):
+        if runs == 2:
+            return "two training runs tell little about a further one; train a third"
         return "the training runs differ too much to tell; train more of them"
     needed = needed_for_share(share, target, alpha)
-    if needed is None or needed > MOST * items:
+    if needed is None or needed > MOST * units:
         return f"so near it no number of {of} would tell"
-    return f"about {count(max(needed, items + 1))} {of} instead of {count(items)} would probably decide it"
+    return f"about {count(max(needed, units + 1))} {of} instead of {count(units)} would probably decide it"

@@ -36,6 +36,15 @@ def bring(adapter: Path, key: str, weight: torch.Tensor) -> None:
     write_tensors(adapter / ADAPTER, lambda held: held.update({key: weight}))
 
 
+def tied(path: Path) -> Path:
+    model = tiny_model()
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
 def logits(models: LoadedModels, model) -> torch.Tensor:
     with models.active(model) as loaded, torch.inference_mode():
         return loaded(IDS).logits.clone()
@@ -78,6 +87,40 @@ def test_embeddings_that_peft_has_saved_rounded_leave_the_base_as_it_is(tmp_path
     tuned = logits(models, checked(tmp_path / "adapter", base))
     assert not torch.allclose(tuned, logits(models, checked(base)))
     assert_base_is_itself(models, base)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_peft_keeps_apart_is_taken_whatever_it_is_named_by(tmp_path, base, dtype):
+    settings = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["mlp"])
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(base), settings)
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data.mul_(2)
+    model.save_pretrained(tmp_path / "adapter")
+    models = LoadedModels(dtype=dtype)
+    tuned = logits(models, checked(tmp_path / "adapter", base))
+    assert not torch.allclose(tuned, logits(models, checked(base)))
+    assert torch.equal(logits(models, checked(base)), logits(LoadedModels(dtype=dtype), checked(base)))
+
+
+def test_tied_embeddings_that_were_trained_as_one_are_taken(tmp_path):
+    path = tied(tmp_path / "tied")
+    settings = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(path), settings)
+    model.get_input_embeddings().modules_to_save["default"].weight.data.add_(1)
+    model.save_pretrained(tmp_path / "adapter")
+    models = LoadedModels()
+    tuned = logits(models, checked(tmp_path / "adapter", path))
+    assert not torch.allclose(tuned, logits(models, checked(path)))
+    assert_base_is_itself(models, path)
+
+
+def test_embeddings_of_a_checkpoint_finer_than_the_base_is_loaded_are_taken(tmp_path, base):
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["embed_tokens"]))
+    model.save_pretrained(tmp_path / "adapter")
+    models = LoadedModels(dtype="bfloat16")
+    logits(models, checked(tmp_path / "adapter", base))
+    assert torch.equal(logits(models, checked(base)), logits(LoadedModels(dtype="bfloat16"), checked(base)))
 
 
 def test_a_trained_copy_of_the_head_is_kept_apart(tmp_path, base):
@@ -135,12 +178,7 @@ def test_what_would_not_come_off_or_fit_is_not_folded(base, adapter, monkeypatch
 
 
 def test_the_head_of_a_tied_model_stays_the_base_s_where_lm_eval_reads_it(tmp_path):
-    path = tmp_path / "tied"
-    model = tiny_model()
-    model.config.tie_word_embeddings = True
-    model.tie_weights()
-    model.save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
+    path = tied(tmp_path / "tied")
     settings = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens"])
     tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(path), settings)
     tuned.get_input_embeddings().modules_to_save["default"].weight.data.add_(1)

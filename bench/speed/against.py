@@ -97,8 +97,8 @@ def section(found: dict[str, Any]) -> list[str]:
         f"Base and embedded fine-tune, each benchmark in processes of their own, {results.runs(found['runs'])} in which"
         f" ours and lm-eval's took turns ({results.conditions(found)})."
         " lm-eval: `simple_evaluate` with its Hugging Face backend, run for base and fine-tune, at the fastest of the"
-        " batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU, and of MMLU by letters,"
-        " the base alone, on 19 of the 57 subjects, three questions each.",
+        " batch sizes that were tried. The same documents and prompts, greedy, float32. Of MMLU, and of MMLU by"
+        " letters, the base alone, on 19 of the 57 subjects, three questions each.",
         table(head, rows),
         "Tokens: those that really went through a model. Memory: the process's peak over lm-eval's (at most 1.3 is"
         f" wanted). Peak: the share of this machine's matrix-product peak, {found['peak_gflops']:.0f} GFLOP/s, that the"

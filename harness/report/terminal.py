@@ -217,7 +217,8 @@ def _named(row: dict[str, Any], several: bool = False) -> str:
 
 def _by_chance(row: dict[str, Any], alpha: float) -> str:
     """What is said of a regression that the number of benchmarks alone might explain; it blocks all the same."""
-    return " (by itself: not after Holm's adjustment)" if (row.get("adjusted_pvalue") or 0.0) > alpha else ""
+    taken_back = row.get("pvalue", 1.0) <= alpha < (row.get("adjusted_pvalue") or 0.0)  # by Holm alone
+    return " (by itself: not after Holm's adjustment)" if taken_back else ""
 
 
 def _evidence(row: dict[str, Any]) -> str:

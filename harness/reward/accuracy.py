@@ -20,6 +20,7 @@ from harness.preference_accuracy import Shortcut, beside
 from harness.reward.policy import OVERALL, Policy, check_categories
 from harness.reward.scores import RewardScores
 from harness.shortcuts import Rule, by_label
+from harness.stats import by_source
 from harness.target import INCONCLUSIVE, MISSED, PASS, Judged, judge
 
 
@@ -80,17 +81,19 @@ def reward_accuracy(found: RewardScores, policy: Policy, rules: Sequence[Rule] =
     """
     right, kinds = found.right, found.categories()
     check_categories(policy, kinds)
-    prompts = np.array([pair.prompt for pair in found.pairs], object)
+    prompts = found.prompts
     names = {
         own: judge(own, right[kept], policy.target_of(own), policy.alpha, sources=prompts[kept])
         for own, kept in kinds.items()
     }
+    whole = by_source(right, prompts)
+    parts = {own: by_source(right[kept], prompts[kept]) for own, kept in kinds.items()}
     return Accuracy(
         overall=judge(OVERALL, right, policy.overall, policy.alpha, sources=prompts),
         categories=names,
         runs=tuple(
             RunAccuracy(
-                run, float(right[:, at].mean()), {own: float(right[kept, at].mean()) for own, kept in kinds.items()}
+                run, float(whole[:, at].mean()), {own: float(part[:, at].mean()) for own, part in parts.items()}
             )
             for at, run in enumerate(found.runs)
         ),

@@ -14,7 +14,7 @@ from harness.report.numbers import as_set, coefficient, points, rate, signed
 from harness.reward.checks import Check, Figure, Question, ask
 from harness.reward.policy import Policy
 from harness.reward.scores import RewardScores
-from harness.stats import share_interval
+from harness.stats import by_source, share_interval
 
 TOO_FEW = "too few pairs of other categories than {}, or margins or lengths that do not differ"
 
@@ -58,7 +58,7 @@ def _unaided(run: RewardScores, value: float, policy: Policy) -> tuple[bool, str
     where = f"pairs within {rate(apart)} of equal length whose chosen answer it does not favour"
     if not kept.any():
         return False, f"there are no {where}"
-    bound = share_interval(run.right[kept], policy.alpha)
+    bound = share_interval(by_source(run.right[kept], run.prompts[kept]), policy.alpha)
     return bound.low > 0.5, f"{points(bound.estimate)}% of the {kept.sum()} {where} are right"
 
 

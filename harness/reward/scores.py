@@ -63,6 +63,11 @@ class RewardScores:
         return margin(self.scores)
 
     @property
+    def prompts(self) -> NDArray[np.object_]:
+        """[pairs]: pairs of one prompt are no independent ones."""
+        return np.array([pair.prompt for pair in self.pairs], object)
+
+    @property
     def right(self) -> NDArray[np.float64]:
         """[pairs, runs]: 1 where the chosen answer scores higher, 0.5 for a tie; a score that is no number is wrong."""
         return right(self.scores)

@@ -14,7 +14,7 @@ from harness.report.numbers import confidence, points, rate
 from harness.reward.checks import Check, Figure, Question, answer, ask
 from harness.reward.policy import Policy
 from harness.reward.scores import RewardScores, margin
-from harness.stats import share_interval
+from harness.stats import by_source, share_interval
 
 CHANCE = 0.5
 
@@ -28,7 +28,7 @@ def _separates(found: RewardScores, policy: Policy) -> Check:
     question = Question("separation", CHANCE, True, "the bound must be above 50%", remedy)
 
     def figure(run: RewardScores) -> Figure:
-        bound = share_interval(run.right, policy.alpha)
+        bound = share_interval(by_source(run.right, run.prompts), policy.alpha)
         level = confidence(policy.alpha)
         return Figure(
             bound.low, f"{points(bound.estimate)}% of the pairs are right, at {level} more than {points(bound.low)}%"
@@ -44,7 +44,8 @@ def _reversed(found: RewardScores, policy: Policy) -> Check:
     alpha = policy.alpha / max(1, len(found.categories()) * len(found.runs))
 
     def figure(run: RewardScores) -> Figure | None:
-        bounds = {name: share_interval(run.right[own], alpha) for name, own in run.categories().items()}
+        kept = run.categories().items()
+        bounds = {name: share_interval(by_source(run.right[own], run.prompts[own]), alpha) for name, own in kept}
         if not bounds:
             return None
         name, bound = min(bounds.items(), key=lambda item: item[1].high)

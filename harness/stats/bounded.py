@@ -25,7 +25,7 @@ FAR = 12.0  # standard deviations from the mean at which a probability counts as
 NODES = 200  # of the integral; 2000 change the bound by less than 1e-9 where its wave is followed
 SMALL = 1e-9  # of the integrand, beyond which it does not count
 TURN = 1.5  # radians by which the wave may turn from node to node: values all alike turn it hundreds of times
-MOST_NODES = 2**15
+MOST_NODES, MOST_NUMBERS = 2**15, 2**22  # of the integral, and of nodes times different values
 
 
 def bounded_interval(x: ArrayLike, alpha: float = 0.05, low: float = -1.0, high: float = 1.0) -> Interval:
@@ -82,14 +82,14 @@ def _below(scales: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
     reach = np.logspace(0, 12, 49) / unit
     last = reach[np.argmax(log_modulus(reach) < -30)] if log_modulus(reach[-1:])[0] < -30 else reach[-1]
-    nodes = NODES
+    nodes, most = NODES, max(NODES, min(MOST_NODES, MOST_NUMBERS // len(scales)))
     while True:
         log_t = np.linspace(np.log(1e-8 / unit), np.log(last), nodes)
         t = np.exp(log_t)
         phase, modulus = np.arctan(np.multiply.outer(t, scales)) @ counts, np.exp(log_modulus(t))
         turn = (np.abs(np.diff(phase)) * (modulus[:-1] > SMALL)).max()
-        if turn <= TURN or nodes == MOST_NODES:
+        if turn <= TURN or nodes == most:
             break
-        nodes = min(MOST_NODES, int(nodes * turn / TURN) + 1)
+        nodes = min(most, int(nodes * turn / TURN) + 1)
     integrand = np.sin(phase) * modulus
     return 0.5 - float(np.trapezoid(integrand, log_t)) / np.pi
