@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from harness.benchmarks import Item
 from harness.closure import CONFIRMATION, SELECTION, half_of
 from harness.specs import Basket, Benchmark, Experiment, Policy
-from harness.trial import ALL, out_of_reach, part_of, settings_of, subset_of
+from harness.trial import ALL, out_of_reach, part_of, settings_of, subset_of, tried
+from tests.test_closure import comparison
 
 ITEMS = tuple(Item(f"task:{n}", "task", {}) for n in range(200))
 
@@ -61,3 +63,27 @@ def test_what_so_many_items_can_show_is_known_before_any_model_runs(picked, marg
     for _, part, items, best in found:
         assert part == (CONFIRMATION if picked else ALL)
         assert best == pytest.approx(1 - 0.05 ** (1 / items))
+
+
+@pytest.mark.parametrize(("lost", "shown"), [(6, False), (5, False), (7, True)])
+def test_what_these_items_do_not_show_as_lost_cannot_be_given_back(lost, shown):
+    """The candidate regressed on all items; on those of a trial it has won six and lost so many."""
+    wins = np.zeros(100)
+    wins[:6], wins[6 : 6 + lost] = 1, -1
+    changes = {"candidate": wins, "mitigated": np.zeros(100)}
+    audit = SimpleNamespace(
+        basket=Basket("b", (Benchmark("skill", "t", margin=5.0), Benchmark("gain", "t", role="domain"))),
+        policy=Policy(),
+        benchmarks={name: SimpleNamespace(temperature=0.0) for name in ("skill", "gain")},
+        items=lambda name: ITEMS,
+        seeds=lambda name: (0, 1),
+        comparison=lambda side, name, **_: comparison(changes[side.spec.text]),
+        make_ready=lambda work: None,
+        limits=lambda name: (0.05, 0.0),
+        scores=lambda *_: {},
+    )
+    sides = [SimpleNamespace(spec=SimpleNamespace(text=text), routed=None) for text in changes]
+    found = tried(audit, *sides, {}, CONFIRMATION, ["skill"], "skill", Experiment())
+    assert (found.closure is not None) == shown
+    if shown:
+        assert found.closure.estimate == pytest.approx(1)
