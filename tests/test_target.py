@@ -24,15 +24,6 @@ def answers(right: int, wrong: int):
         (204, "INCONCLUSIVE", "so near it no number of pairs would tell."),
     ],
 )
-def test_pairs_of_one_prompt_are_counted_as_one_and_no_run_is_blamed():
-    right = np.repeat(np.arange(100) < 59, 3).astype(float)[:, None]
-    found = judge("accuracy", right, 0.62, sources=np.repeat(np.arange(100), 3))
-    assert found.reason.startswith("59.0% of 300 pairs of 100 prompts, each prompt counted once; the bounds")
-    assert "prompts instead of 100 would probably decide it" in found.reason
-    two = judge("accuracy", np.repeat((np.arange(300) < 200).astype(float)[:, None], 2, axis=1), 0.7)
-    assert two.reason.endswith("two training runs tell little about a further one; train a third.")
-
-
 def test_the_verdict_is_the_bounds(right, verdict, reason):
     found = judge("accuracy", answers(right, 300 - right), 0.68)
     assert found.verdict == verdict
@@ -58,3 +49,12 @@ def test_all_right_and_all_wrong_are_judged_too():
     assert judge("accuracy", answers(300, 0), 0.68).verdict == "PASS"
     assert judge("accuracy", answers(0, 300), 0.68).verdict == "MISSED"
     assert judge("accuracy", answers(3, 0), 0.68).verdict == "INCONCLUSIVE"
+
+
+def test_pairs_of_one_prompt_are_counted_as_one_and_no_run_is_blamed():
+    right = np.repeat(np.arange(100) < 59, 3).astype(float)[:, None]
+    found = judge("accuracy", right, 0.62, sources=np.repeat(np.arange(100), 3))
+    assert found.reason.startswith("59.0% of 300 pairs of 100 prompts, each prompt counted once; the bounds")
+    assert "prompts instead of 100 would probably decide it" in found.reason
+    two = judge("accuracy", np.repeat((np.arange(300) < 200).astype(float)[:, None], 2, axis=1), 0.7)
+    assert two.reason.endswith("two training runs tell little about a further one; train a third.")
