@@ -194,8 +194,8 @@ def test_a_pipeline_is_told_as_by_the_gate(stored, tmp_path, monkeypatch, capsys
     step = tmp_path / "step.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
-    assert main(["--from", str(stored)]) == 1
-    line = decision_line(verdict_in(stored))
+    assert main(["--from", str(stored), "--margin", "arith=5"]) == 1
+    line = decision_line(verdict_in(stored / "again"))
     assert capsys.readouterr().out.splitlines()[-1] == f"::error title=Lethe::{line}"
     assert step.read_text() == (stored / "again" / "summary.md").read_text()
 
