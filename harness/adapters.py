@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.checkpoints import ADAPTER_WEIGHTS, CheckedModel
+from harness.checkpoints import ADAPTER_WEIGHTS, MERGE, CheckedModel
 from harness.memory import free_memory
 from harness.onednn import forget, own_again, stand_in
 from harness.specs import Unusable
-
-MERGE = "merge it into the base and name the merged directory"
 
 
 def put_on(loaded, adapter: CheckedModel):

@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOTE = "lethe.json"  # what our recipes write beside an adapter: which base, which data, which settings
 PROMPT_TYPES = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "ADAPTION_PROMPT", "CPT"}
+MERGE = "merge it into the base and name the merged directory"  # what helps where an adapter cannot be judged
 # Starts of an adapter that peft takes out of the base's weights when it puts the adapter on, so that the base moves.
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -165,21 +166,20 @@ def _check_adapter(
 def _switches_off(spec: ModelSpec, config: dict[str, Any]) -> None:
     """Base and adapter share one loaded model, so only what can be taken off exactly may be put on."""
     kind = config.get("peft_type")
-    merge = "merge it into the base and name the merged directory"
     if kind != "LORA":
-        remedy = "train a LoRA adapter instead" if kind in PROMPT_TYPES else merge
+        remedy = "train a LoRA adapter instead" if kind in PROMPT_TYPES else MERGE
         raise Unusable(f"adapter '{spec.text}' has peft_type {kind} and only LORA can be judged; {remedy}.")
     if config.get("bias", "none") != "none":
         raise Unusable(
             f"adapter '{spec.text}' changes biases of its base (bias = {config['bias']!r}), which cannot be switched"
-            f" off again; {merge}."
+            f" off again; {MERGE}."
         )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(MOVES_BASE):
-        raise Unusable(f"adapter '{spec.text}' starts from {start}, which moves its base when it is put on; {merge}.")
+        raise Unusable(f"adapter '{spec.text}' starts from {start}, which moves its base when it is put on; {MERGE}.")
     for key in ("kasa_config", "layer_replication"):
         if config.get(key):
-            raise Unusable(f"adapter '{spec.text}' has a {key}, which changes its base when it is put on; {merge}.")
+            raise Unusable(f"adapter '{spec.text}' has a {key}, which changes its base when it is put on; {MERGE}.")
 
 
 def _same_base(spec: ModelSpec, path: Path, config: dict[str, Any], base: CheckedModel) -> None:

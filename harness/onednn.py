@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.memory import free_memory, out_of_memory
+from harness.memory import attempt, free_memory
 
 LEAST = 2**14  # numbers in a weight below which a layout of its own gains nothing
 
@@ -76,11 +76,7 @@ def stand_in(layer: nn.Module, weight: Tensor) -> bool:
     """
     if not _fits(layer) or not works():
         return False
-    try:
-        packed = _reordered(weight.detach())
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
+    if (packed := attempt(lambda: _reordered(weight.detach()), again=True)) is None:
         return False
     layer.forward = functools.partial(_standing_in, layer, packed)
     return True
@@ -146,17 +142,12 @@ def _room(layers: list[nn.Linear]) -> bool:
 
 def _pack(layers: list[nn.Linear]) -> bool:
     """Packs the layers' weights; False, and none of them, where the memory does not suffice after all."""
-    try:
-        for layer in layers:
-            data = layer.weight.detach()
-            made = _reordered(data)
-            _packed[layer] = _Packed(data, layer.weight._version, made)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        for layer in layers:
-            _packed.pop(layer, None)
-        return False
+    for layer in layers:
+        data = layer.weight.detach()
+        if (made := attempt(lambda data=data: _reordered(data), again=True)) is None:
+            forget(layers)
+            return False
+        _packed[layer] = _Packed(data, layer.weight._version, made)
     return True
 
 

@@ -32,6 +32,14 @@ def x():
     return torch.randn(2, 5, 200, generator=torch.Generator().manual_seed(1))
 
 
+def fill_memory(monkeypatch) -> None:
+    def full(weight):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    assert onednn.works()  # asked once, before the memory is full
+    monkeypatch.setattr(onednn, "_reordered", full)
+
+
 def uses_packed(model) -> bool:
     return any("forward" in vars(module) for module in model.modules())
 
@@ -112,12 +120,8 @@ def test_nothing_is_packed_that_the_memory_does_not_hold_twice(model, x, monkeyp
 
 
 def test_memory_that_runs_out_on_the_way_is_given_back(model, x, monkeypatch):
-    def full(weight):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
     plain = model(x)
-    assert onednn.works()  # asked once, before the memory is full
-    monkeypatch.setattr(onednn, "_reordered", full)
+    fill_memory(monkeypatch)
     with packed_weights(model):
         assert torch.equal(model(x), plain)
 
@@ -222,11 +226,7 @@ def test_no_gradient_passes_a_weight_that_another_stands_in_for(model, x):
 
 
 def test_a_weight_that_cannot_be_packed_does_not_stand_in(model, x, monkeypatch):
-    def full(weight):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
     plain = model(x)
-    assert onednn.works()  # asked once, before the memory is full
-    monkeypatch.setattr(onednn, "_reordered", full)
+    fill_memory(monkeypatch)
     assert not onednn.stand_in(model[0], 2 * model[0].weight)
     assert torch.equal(model(x), plain)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from harness.stats.interval import Interval, check_alpha, finite
+from harness.stats.interval import Interval, check_alpha, finite, zero_flip_bound
 
 FAR = 12.0  # standard deviations from the mean at which a probability counts as 0 or 1
 NODES = 200  # of the integral; 2000 change the bound by less than 1e-9 where its wave is followed
@@ -45,7 +45,7 @@ def bounded_interval(x: ArrayLike, alpha: float = 0.05, low: float = -1.0, high:
 
 def _lower(x: NDArray[np.float64], alpha: float, low: float) -> float:
     """Gaffke's bound, and never above that of values all alike, which is known: alpha^(1/n) of the way from `low`."""
-    alike = low + (x.mean() - low) * alpha ** (1 / len(x))
+    alike = x.mean() - zero_flip_bound(len(x), alpha) * (x.mean() - low)
     return float(min(_gaffke_lower(x, alpha, low), alike))
 
 
