@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.prepared import prepared, visible
+from fixtures.prepared import out_folder, prepared, visible
 from fixtures.run_status import NO_VERDICT, UNUSABLE, Record, collect_results, leave_reports, refuse
 from fixtures.selection import GATES, gate_selected
 from harness.report.files import remove_verdict
@@ -86,7 +86,7 @@ def pytest_configure(config):
     except Unusable as error:
         if not _is_worker(config) and not config.option.collectonly:
             with visible(config):
-                if said := refuse(Path(config.option.out or "out"), str(error)):
+                if said := refuse(out_folder(config), str(error)):
                     print(said, flush=True)
         raise pytest.UsageError(str(error)) from None
     audit = config.stash[AUDIT]

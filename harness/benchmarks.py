@@ -134,8 +134,16 @@ class LoadedBenchmark:
         return made
 
     def question(self, item: Item) -> str:
-        """What a user would ask: the item's own text, without shots and template."""
-        return str(self.tasks[item.stratum].doc_to_text(item.doc))
+        """What a user would ask: the item's own text, without shots and template.
+
+        Where the choices are whole prompts (Winogrande) or stand alone (BLiMP), lm-eval's text is the place of the
+        right one or nothing, and what a user would write are the choices.
+        """
+        task = self.tasks[item.stratum]
+        text = str(task.doc_to_text(item.doc))
+        if not (task.multiple_input or not text.strip()):
+            return text
+        return "\n".join(map(str, task.doc_to_choice(item.doc) or ())) or text
 
     def kinds(self, item: Item) -> list[str]:
         """The kinds of instruction that an item gives."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,12 @@ def check(spec: ModelSpec, base: CheckedModel | None = None, trust_remote_code: 
     if (path / "adapter_config.json").is_file():
         return _check_adapter(spec, path, base, trust_remote_code)
     config = read_json(path / "config.json", spec)
-    code = _own_code(path, spec)
+    code = own_code(path, spec)
+    if elsewhere := _other_repository(code):
+        raise Unusable(
+            f"model '{spec.text}' runs code out of the repository {elsewhere}, which can change unseen; copy its .py"
+            " files beside the weights and name them in auto_map without a repository."
+        )
     if code and not trust_remote_code:
         raise Unusable(
             f"model '{spec.text}' wants to run code of its own ({code}); read it, then allow it with"
@@ -103,10 +108,19 @@ def _positions(config: dict[str, Any]) -> int | None:
     return config.get("max_position_embeddings") or config.get("n_positions")
 
 
-def _own_code(path: Path, spec: ModelSpec) -> Any:
-    """What the model or its tokenizer would import from its own directory or repository; None if nothing."""
-    files = (path / "config.json", path / "tokenizer_config.json")
-    return next((map_ for p in files if p.is_file() and (map_ := read_json(p, spec).get("auto_map"))), None)
+def own_code(path: Path, spec: ModelSpec) -> dict[str, Any]:
+    """What the model and its tokenizer would import, by the class that it stands for; empty if nothing."""
+    files = [p for name in ("config.json", "tokenizer_config.json") if (p := path / name).is_file()]
+    return {kind: name for p in files for kind, name in (read_json(p, spec).get("auto_map") or {}).items()}
+
+
+def _other_repository(auto_map: Mapping[str, Any]) -> str | None:
+    """The repository that code comes from, where it is not the model's own: "org/name--file.Class"."""
+    for given in auto_map.values():
+        for name in given if isinstance(given, list) else [given]:
+            if name and "--" in name:
+                return name.partition("--")[0]
+    return None
 
 
 def _resolve(spec: ModelSpec) -> Path:
@@ -260,6 +274,8 @@ def _shapes_fit(
     with safe_open(weights, framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118
             module, factor, _ = name.removeprefix("base_model.model.").partition(".lora_")
+            if factor and ".experts" in module:  # fused or one by one, in other names than the base's; put_on checks
+                continue
             shape = tensors.get_slice(name).get_shape()
             target = shapes.get(f"{module}.weight" if factor else module)
             fits = target is not None if factor else target in (None, shape)

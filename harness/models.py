@@ -127,7 +127,7 @@ class LoadedModels:
             from transformers.utils import logging
 
             logging.disable_progress_bar()
-            self._make_room(model)
+            self.make_room(model)
             loaded, report = AutoModelForCausalLM.from_pretrained(
                 model.path,
                 dtype=getattr(torch, self.dtype),
@@ -145,7 +145,7 @@ class LoadedModels:
             self._full[model.digest] = loaded.eval()
         return self._full[model.digest]
 
-    def _make_room(self, model: CheckedModel) -> None:
+    def make_room(self, model: CheckedModel) -> None:
         """Lets go of other models, the longest loaded first, until the weights of this one fit."""
         import torch
 

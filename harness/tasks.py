@@ -13,7 +13,7 @@ import json
 import logging
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from numbers import Integral
 from pathlib import Path
@@ -23,6 +23,8 @@ from harness import assets
 from harness.fingerprint import digest_of
 from harness.specs import Basket, Benchmark, Unusable
 
+INDEX = 2  # raise it when what is remembered of lm-eval's folders changes
+OF_A_GROUP = {"group", "group_alias", "task", "tag", "aggregate_metric_list", "metadata", "version"}  # changes no score
 FILES = ("json", "csv", "parquet", "arrow", "text")  # what `datasets` reads from the user's own disk
 
 
@@ -47,8 +49,10 @@ def task_manager(names: Sequence[str], tasks: str | None):
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    own = TaskManager(include_path=[tasks], include_defaults=False).task_index if tasks else {}
+    wanted = [*names, *(member for name in names if name in own for member in _below(own[name]))]
     known = _lm_eval_folders()
-    folders = sorted({folder for name in names for folder in known.get(name, [])})
+    folders = sorted({folder for name in wanted for folder in known.get(name, [])})
     manager = TaskManager(include_path=[*folders, *([tasks] if tasks else [])], include_defaults=False)
     missing = [name for name in names if name not in manager.task_index]
     if missing:
@@ -71,14 +75,25 @@ def _lm_eval_folders() -> dict[str, list[str]]:
         folders: dict[str, set[str]] = {}
         entries = lm_eval.tasks.TaskManager().task_index
         for name, entry in entries.items():
-            for member in [entry, *(entries[task] for task in entry.tags if task in entries)]:
+            below = [entries[member] for member in _below(entry, entries) if member in entries]
+            for member in [entry, *below]:
                 if member.yaml_path:
                     folders.setdefault(name, set()).add(Path(member.yaml_path).relative_to(root).parts[0])
         (made / "folders.json").write_text(json.dumps({name: sorted(found) for name, found in folders.items()}))
 
-    made = assets.publish(assets.cache_dir() / f"lm-eval-{version('lm_eval')}", index)
+    made = assets.publish(assets.cache_dir() / f"lm-eval-{version('lm_eval')}-{INDEX}", index)
     folders = json.loads((made / "folders.json").read_text())
     return {name: [str(root / folder) for folder in found] for name, found in folders.items()}
+
+
+def _below(entry, entries: Mapping[str, Any] = {}) -> list[str]:
+    """Names of the members of a group or tag, and of theirs as far as these are among `entries`; none of a task."""
+    if entry.kind.name == "TAG":
+        return sorted(entry.tags)
+    if entry.kind.name != "GROUP":
+        return []
+    members = _flat((entry.cfg or _yaml(entry)).get("task", []))
+    return [name for m in members for name in (m, *(_below(entries[m], entries) if m in entries else ()))]
 
 
 def build_tasks(benchmark: Benchmark, basket: Basket, manager) -> dict[str, Any]:
@@ -120,8 +135,26 @@ def _leaves(name: str, manager, benchmark: str) -> list[str]:
         return sorted(entry.tags)
     if entry.kind.name != "GROUP":
         return [name]
-    members = (entry.cfg or _yaml(entry)).get("task", [])
-    return [leaf for member in _flat(members) for leaf in _leaves(member, manager, benchmark)]
+    return [leaf for member in _members(entry, benchmark) for leaf in _leaves(member, manager, benchmark)]
+
+
+def _members(entry, benchmark: str) -> list[str]:
+    """Names of a group's members; `Unusable` where it gives them settings, which a basket alone may do."""
+    told = entry.cfg or _yaml(entry)
+    for table in [told, *_tables(told.get("task", []))]:
+        if other := sorted(set(table) - OF_A_GROUP):
+            raise Unusable(
+                f"benchmark '{benchmark}': lm-eval's group {entry.name} sets {other[0]} for its tasks; name the tasks"
+                " themselves as benchmarks, with the settings that are wanted."
+            )
+    return _flat(told.get("task", []))
+
+
+def _tables(members: Any) -> list[dict[str, Any]]:
+    """The members of a group that are written as tables, and theirs."""
+    members = members if isinstance(members, list) else [members]
+    tables = [member for member in members if isinstance(member, dict)]
+    return [*tables, *(inner for table in tables for inner in _tables(table.get("task", [])))]
 
 
 def parts_of(name: str, manager) -> dict[str, str]:
@@ -179,6 +212,11 @@ def _build_task(name: str, benchmark: Benchmark, basket: Basket, manager):
             f"benchmark '{benchmark.name}': task {name} is of type {task.OUTPUT_TYPE}; use multiple_choice,"
             " generate_until or loglikelihood."
         )
+    for key, given in (("temperature", benchmark.temperature), ("max_gen_toks", benchmark.max_gen_toks)):
+        if given and task.OUTPUT_TYPE != "generate_until":
+            raise Unusable(
+                f"benchmark '{benchmark.name}': {key} = {given} is of texts, and task {name} writes none; leave it out."
+            )
     if task.OUTPUT_TYPE == "generate_until":
         kwargs = task.config.generation_kwargs
         if benchmark.max_gen_toks is not None:

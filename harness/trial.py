@@ -59,7 +59,10 @@ class Trial:
         return all(verdict.verdict == PASS for verdict in self.verdicts)
 
     def closes(self, floor: float) -> str:
-        """YES if every benchmark passes and more than `floor` (a proportion) of the domain gain is shown to be kept."""
+        """YES if every benchmark passes and more than `floor` (a proportion) of the domain gain is shown to be kept.
+
+        Where the candidate has gained nothing there is nothing to keep.
+        """
         kept = self.retention
         if any(v.verdict == REGRESSED for v in self.verdicts) or (kept and kept.high < floor):
             return NO

@@ -179,9 +179,10 @@ def _replay(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, mate
     settings = recipe_settings(candidate, sft.Settings())
     rehearsed = materials.general is None
     general = rehearsal.key_of(audit.base, materials.rehearsal, audit.models) if rehearsed else materials.general
+    code = files_digest(Path(m.__file__) for m in (overlap, replay))
     inputs = {
         "data": [file_digest(materials.domain), general if rehearsed else file_digest(general), digest_of(texts)],
-        "recipe": [asdict(settings), surroundings(), files_digest(Path(m.__file__) for m in (overlap, replay))],
+        "recipe": [asdict(settings), surroundings(audit.models.device), code],
     }
 
     def make(out: Path) -> None:
@@ -189,6 +190,7 @@ def _replay(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, mate
         if general is None:
             general = out.parent / "general.jsonl"
             rehearsal.rehearse(audit.base, materials.rehearsal, general, audit.models)
+        audit.models.make_room(audit.base)  # for the copy that is trained
         replay.replay(
             audit.base,
             candidate,
@@ -199,6 +201,7 @@ def _replay(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, mate
             settings,
             benchmarks=texts,
             kl=setting["kl"],
+            device=audit.models.device,
         )
 
     return inputs, make
@@ -208,6 +211,7 @@ def _isolation(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, m
     prompts = [row["prompt"] for row in sft.read_pairs(materials.domain)]
     texts = benchmark_texts(audit.benchmarks)
     inputs = digest_of([prompts, materials.general_prompts, materials.fresh_prompts, materials.ambiguous, texts])
+    named = [audit.base.spec.text, str(audit.base.path), candidate.spec.text]  # what it ships says where its base lies
 
     def make(out: Path) -> None:
         isolate(
@@ -221,7 +225,7 @@ def _isolation(setting: dict[str, Any], audit: Audit, candidate: CheckedModel, m
             benchmarks=texts,
         )
 
-    return inputs, make
+    return [inputs, named], make
 
 
 MAKERS = {"merge": _merge, "replay": _replay, "isolation": _isolation}

@@ -20,7 +20,7 @@ from pathlib import Path
 from harness import assets
 from harness.backends import open_lm, stream
 from harness.checkpoints import CheckedModel
-from harness.evaluate import ENGINE_VERSION
+from harness.evaluate import ENGINE_VERSION, package_versions
 from harness.faults import FAULTS, faults
 from harness.fingerprint import digest_of
 from harness.jsonl import write
@@ -67,7 +67,8 @@ def rehearse(
 def key_of(base: CheckedModel, prompts: Sequence[str], models: LoadedModels, max_tokens: int = MAX_TOKENS) -> str:
     """A digest of all that the answers depend on."""
     asked = {"base": base.digest, "dtype": models.dtype, "prompts": list(prompts), "max_tokens": max_tokens}
-    return digest_of([VERSION, ENGINE_VERSION, asked, [models.backend, models.device.partition(":")[0]]])
+    made_by = [models.backend, models.device.partition(":")[0], package_versions()]
+    return digest_of([VERSION, ENGINE_VERSION, asked, made_by])
 
 
 def _check(base: CheckedModel, prompts: Sequence[str], max_tokens: int) -> None:

@@ -41,6 +41,7 @@ def replay(
     benchmarks: Mapping[str, Sequence[str]],
     kl: float = 0.0,
     seed: int | None = None,
+    device: str = "auto",
 ) -> ModelSpec:
     """Trains an adapter of `base` into the new directory `out` and returns its spec.
 
@@ -49,9 +50,10 @@ def replay(
     (`overlap.benchmark_texts`).
 
     Trained as the candidate was, by the settings in its lethe.json; by `settings` where it has none, as with full
-    weights, for which the result is an adapter of the base all the same. seed: another than theirs. The note of the
-    adapter says under "replay" whether the settings are the candidate's own, and how many rows were dropped, as stderr
-    does. `Unusable` for settings of another recipe, files that are missing or malformed, and where no row is left.
+    weights, for which the result is an adapter of the base all the same. seed: another than theirs; device: as of
+    `sft.train`. The note of the adapter says under "replay" whether the settings are the candidate's own, and how many
+    rows were dropped, as stderr does. `Unusable` for settings of another recipe, files that are missing or malformed,
+    and where no row is left.
     """
     general = general if share else None
     check_mix(general, share, kl if share else 0.0)
@@ -64,7 +66,7 @@ def replay(
             kept[kind], note["dropped"][kind] = _without_items(path, benchmarks, Path(folder) / kind)
             note[kind] = file_digest(path)
         mixed = {"general": kept.get("general"), "share": share, "kl": kl if share else 0.0}
-        made = sft.train(base, kept["domain"], out, settings, **mixed, origin={"replay": note})
+        made = sft.train(base, kept["domain"], out, settings, **mixed, origin={"replay": note}, device=device)
     return parse_model(str(made))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoints
+from harness.models import pick_device
 from harness.specs import Unusable
 
 
@@ -93,11 +94,22 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def trained_on() -> str:
+def trained_on(device: str = "auto") -> str:
     """The kind of device that a training runs on: bfloat16 on CUDA gives another adapter than float32 on a CPU."""
+    return pick_device(device).partition(":")[0]
+
+
+@contextlib.contextmanager
+def on_device(device: str) -> Iterator[bool]:
+    """Inside the block trl trains there: on this GPU where one is named, else on the current one or the CPU.
+
+    Yields whether it is a GPU.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    picked = pick_device(device)
+    with torch.cuda.device(picked) if ":" in picked else contextlib.nullcontext():
+        yield picked != "cpu"
 
 
 def seal(base, out: Path, note: Mapping[str, Any], lr: float) -> None:

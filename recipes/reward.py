@@ -57,7 +57,7 @@ VERSION = 3  # raise it when the same inputs may give another adapter
 PACKAGES = ("trl", "accelerate")  # besides those that scores depend on
 LOADED = """This adapter gives scores with the base loaded in exactly this way:
 
-    base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels=1{blocks})
+    base = AutoModelForSequenceClassification.from_pretrained({base}, num_labels=1{blocks})
     model = PeftModel.from_pretrained(base, DIRECTORY)
 """
 
@@ -274,7 +274,14 @@ def _log(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 def _finish(base, data, out: Path, settings: Settings, training: dict[str, Any]) -> None:
     seal(base, out, note_of("reward", base, data, out, settings) | {"training": training}, settings.lr)
     blocks = f", num_hidden_layers={settings.depth}" * bool(settings.depth)
-    (out / "README.md").write_text(LOADED.format(base=base.spec.text, blocks=blocks))
+    (out / "README.md").write_text(LOADED.format(base=_named(base), blocks=blocks))
+
+
+def _named(base: checkpoints.CheckedModel) -> str:
+    """A base as transformers loads it."""
+    if base.spec.kind != "hub":
+        return repr(str(base.path))
+    return repr(base.spec.location) + (f", revision={base.spec.revision!r}" if base.spec.revision else "")
 
 
 def _parser() -> Arguments:

@@ -31,6 +31,7 @@ from recipes.adapter import (
     check_settings,
     lora_targets,
     made_whole,
+    on_device,
     seal,
     settings_from,
     threads,
@@ -71,19 +72,20 @@ def train(
     share: float = 0.0,
     kl: float = 0.0,
     origin: Mapping[str, Any] = {},
+    device: str = "auto",
 ) -> Path:
     """Trains an adapter of `base` on the rows of `data` and saves it to `out`, which is new or empty.
 
     general, share, kl: a file of general rows, which make up this share of all rows seen, and the weight with which the
     adapter is held to the base on them; the rows of `data` are seen as often as without. origin: more for the note.
-    Runs on CUDA in bfloat16 where there is one, else on the CPU in float32. Returns `out`, which is there once all is
-    done; how many rows are cut goes to stderr.
+    device: auto, cpu, cuda or cuda:i; on CUDA it is trained in bfloat16, on the CPU in float32. Returns `out`, which is
+    there once all is done; how many rows are cut goes to stderr.
     """
     check_mix(general, share, kl)
     out, rows = Path(out), read_pairs(data)
     mix = Mix(Path(general), read_pairs(general), share, kl) if share else None
-    with made_whole(out) as made:
-        trainer = _trainer(base, rows, made.parent, settings, mix)
+    with made_whole(out) as made, on_device(device) as cuda:
+        trainer = _trainer(base, rows, made.parent, settings, mix, cuda)
         _say_what_is_cut(trainer, rows, mix, settings.max_length)
         with packed_weights(trainer.model):
             trainer.train()
@@ -92,14 +94,13 @@ def train(
     return out
 
 
-def _trainer(base, rows, out, settings, mix: Mix | None = None):
+def _trainer(base, rows, out, settings, mix: Mix | None = None, cuda: bool = False):
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, set_seed
     from trl import SFTTrainer
 
     set_seed(settings.seed)
-    cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, use_safetensors=True)
     tokenizer = load_tokenizer(base)

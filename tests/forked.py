@@ -22,7 +22,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 600  # seconds, after which SIGALRM ends a run
 # No plugin of pytest's: it must import them itself, to rewrite their assertions.
-IMPORTED = ("mitigations.experiment", "harness.report.document", "peft", "transformers.models.llama", "lm_eval.tasks")
+IMPORTED = (
+    "mitigations.experiment",
+    "harness.report.document",
+    "peft",
+    "transformers.models.llama",
+    "lm_eval.tasks",
+    "nltk",
+)
 
 
 def run(command: list[str], env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess:

@@ -88,6 +88,14 @@ time.sleep(60)
 WRITER = SOUND + "with open('/tmp/big', 'wb') as file:\n    while True: file.write(bytes(1 << 20))"
 LINKED = SOUND + "import os\nos.symlink('/data/val.jsonl', given.output)"
 KILLER = SOUND + "import os, signal\nos.kill(1, signal.SIGKILL)\nwrite()"
+INTERRUPTER = SOUND + "import os, signal, time\nos.kill(1, signal.SIGINT)\ntime.sleep(0.5)\nwrite()"
+GREEDY_SHARED = """
+import mmap, time
+held = mmap.mmap(-1, 3 << 29)
+for at in range(0, len(held), 4096):
+    held[at] = 1
+time.sleep(15)
+"""
 
 
 def folder(path: Path, program: str) -> Path:

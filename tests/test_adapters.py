@@ -126,6 +126,13 @@ def lies(tmp_path, adapter, tiny_base):
     return place
 
 
+def test_factors_of_experts_are_not_held_against_the_base(adapter, tiny_base):
+    """They are stored in other names than the base's, fused or one by one."""
+    name = "base_model.model.model.layers.0.mlp.experts.3.up_proj.lora_A.weight"
+    write_tensors(adapter / ADAPTER, lambda tensors: tensors.update({name: torch.ones(2, 48)}))
+    assert checked(adapter, tiny_base)
+
+
 @pytest.mark.parametrize(("named", "where"), SAME_BASE)
 def test_a_base_that_was_trained_on_elsewhere_is_recognised_by_its_name(lies, named, where):
     assert checked(*lies(named, where)).is_adapter

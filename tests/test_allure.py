@@ -8,11 +8,14 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from _pytest.junitxml import xml_key
 
+from fixtures.gate_session import GateReports, GateSession
 from harness.report import allure, allure_results, escape, flips, item_plot
 from harness.report.terminal import decision_line
 from tests import verdicts
@@ -89,6 +92,11 @@ def test_a_mitigation_is_named_by_what_it_gives_back_and_keeps():
     [
         ("REGRESSED: ifeval: the loss is above 5.0 points", "failed", "Regressed"),
         ("Failed: BLOCKED (exit 1): ifeval regressed", "failed", "Regressed"),
+        ("BLOCKED (exit 1): head-to-head missed; capability inconclusive", "failed", "Missed"),
+        ("BLOCKED (exit 1): two runs with one seed answered 50 rows otherwise", "failed", "Missed"),
+        ("BLOCK: the head counts length", "failed", "Missed"),
+        ("MISSED: tone: below 65%", "failed", "Missed"),
+        ("NOT ASKED: agreement: there is one run", "failed", "Inconclusive"),
         ("INCONCLUSIVE: REGRESSED: the data cannot tell", "failed", "Inconclusive"),
         ("BLOCKED (exit 10): ifeval inconclusive", "failed", "Inconclusive"),
         ("merge: closes the gap: no; ifeval REGRESSED", "failed", "Mitigation"),
@@ -294,6 +302,21 @@ def test_junit_carries_the_decision_and_the_intervals_and_nothing_of_ours(audite
     told = {case["benchmark"]: (case["verdict"], case["change"]) for case in cases if "benchmark" in case}
     assert told == {row["name"]: (row["verdict"], allure.change(row)) for row in made["benchmarks"]}
     assert "lethe_" not in (folder / "junit.xml").read_text()
+
+
+def test_a_sibling_gate_tells_junit_its_decision_once(tmp_path):
+    """Where a report cannot be written, they are all written again, without the verdict."""
+    config, properties = SimpleNamespace(stash={}, option=SimpleNamespace()), []
+    config.pluginmanager = SimpleNamespace(register=lambda *given: None)
+    config.stash[xml_key] = SimpleNamespace(add_global_property=lambda *given: properties.append(given))
+    reports = GateReports("dpo", "parts", "MISSED", "", parts=lambda release: 0, line=str, lines=list, markdown=str,
+                          written="")  # fmt: skip
+    session = GateSession(config, reports, SimpleNamespace(out=tmp_path))
+    session.record._properties.append(("lethe_verdict", json.dumps({"decision": "SHIP", "exit": 0})))
+    session.record.settle(0)
+    (tmp_path / "summary.md").mkdir()
+    session._leave()
+    assert properties == [("decision", "NO DECISION"), ("exit", "3")]
 
 
 def test_a_run_that_broke_says_so_in_every_report(tmp_path, audited, taught, monkeypatch):

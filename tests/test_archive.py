@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.specs import Unusable
+from harness.submission import archive
 from harness.submission.archive import Bounds, Refused, unpack
 
 USUAL = Bounds()
@@ -130,3 +131,22 @@ def test_what_is_no_zip_is_refused_and_what_is_not_there_cannot_be_used(tmp_path
         unpack(other, tmp_path / "one")
     with pytest.raises(Unusable, match="does not exist"):
         unpack(tmp_path / "nothing.zip", tmp_path / "two")
+
+
+def test_the_name_that_is_written_is_checked_whatever_the_archive_says_first():
+    """From Python 3.12 on a member's name is taken out of a second field."""
+    member = zipfile.ZipInfo("a.txt")
+    member.filename = "../../x.pth"
+    with pytest.raises(Refused, match=r"'\.\./\.\./x\.pth' would leave the archive's folder"):
+        archive._check_members([member], USUAL)
+
+
+@pytest.mark.parametrize("where", ["content", "list of members"])
+def test_a_damaged_archive_is_refused(tmp_path, where):
+    path = packed(tmp_path / "s.zip", SOUND | {"data.txt": "words " * 3000})
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data.txt") + 12 if where == "content" else data.index(b"PK\x01\x02")
+    data[at : at + 4] = b"\xff" * 4
+    path.write_bytes(bytes(data))
+    with pytest.raises(Refused, match="cannot be unpacked"):
+        unpack(path, tmp_path / "target")

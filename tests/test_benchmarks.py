@@ -40,6 +40,7 @@ def tasks(tmp_path_factory) -> str:
     add(folder, "tiny_exact", "tiny_choice", metric_list="[{metric: exact_match}]")
     for name, members in (("tiny_both", "tiny_choice, tiny_exact"), ("tiny_mixed", "tiny_choice, tiny_write")):
         (folder / f"{name}.yaml").write_text(f"group: {name}\ntask: [{members}]\nmetadata: {{version: 1.0}}\n")
+    (folder / "tiny_settings.yaml").write_text("group: tiny_settings\ntask: [{task: tiny_choice, num_fewshot: 3}]\n")
     return str(folder)
 
 
@@ -126,6 +127,14 @@ def test_choices_may_be_prompts_with_one_answer_in_common(tasks):
     assert benchmark.reference_request(item, requests).args[0].endswith(right)
 
 
+def test_what_a_user_would_ask_is_never_the_place_of_the_right_choice(tasks):
+    benchmark = load(tasks, task="tiny_prompts", fewshot=0)
+    asked = benchmark.question(benchmark.items[0])
+    assert all(choice in asked for choice in benchmark.items[0].doc["choices"])
+    plain = load(tasks, task="tiny_choice", fewshot=0)
+    assert plain.question(plain.items[0]) == f"Q: {plain.items[0].doc['question']}\nA:"
+
+
 @pytest.mark.parametrize("task", ["tiny_unlabelled", "tiny_mislabelled"])
 def test_without_a_right_choice_there_is_no_probability_of_it(tasks, task):
     benchmark = load(tasks, task=task)
@@ -198,6 +207,8 @@ UNUSABLE = {
     ),
     "a metric of one task alone": ({"task": "tiny_both"}, "has no metric 'acc'; name one that task tiny_exact gives"),
     "a repetition penalty": (WRITE | {"task": "tiny_penalty"}, "task tiny_penalty asks for repetition_penalty = 1.5"),
+    "a temperature where nothing is written": ({"temperature": 0.7}, "temperature = 0.7 is of texts, and task tiny_c"),
+    "a group that sets shots": ({"task": "tiny_settings"}, "group tiny_settings sets num_fewshot for its tasks"),
     "beams": (WRITE | {"task": "tiny_beams"}, "task tiny_beams asks for num_beams = 3, and texts are written with"),
     "a nucleus": (WRITE | {"task": "tiny_nucleus"}, "task tiny_nucleus asks for top_p = 0.95"),
     "a nucleus that a temperature wakes": (WRITE | {"task": "tiny_idle", "temperature": 0.7}, "asks for top_k = 50"),

@@ -91,6 +91,10 @@ BROKEN = {
             " --trust-remote-code."
         ),
     ),
+    "code of another repository": (
+        lambda p: write_json(p / "config.json", auto_map={"AutoModelForCausalLM": "org/base--modeling.Mine"}),
+        "runs code out of the repository org/base, which can change unseen; copy its .py files beside the weights",
+    ),
     "tokenizer with code of its own": (
         lambda p: write_json(p / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tok.Mine", None]}),
         "wants to run code of its own ({'AutoTokenizer': ['tok.Mine', None]})",

@@ -124,8 +124,11 @@ def test_votes_of_editors_decide(folder, asked, tmp_path, rates, status, word):
 
 
 def test_simulated_votes_are_labelled_wherever_they_show(folder, asked):
-    done = run_gate(folder, *options(folder), "--votes=simulated")
+    junit = folder / "junit.xml"
+    done = run_gate(folder, *options(folder), "--votes=simulated", f"--junitxml={junit}")
     out = folder / "out"
+    assert 'name="simulated"' in junit.read_text()
+    assert 'name="part" value="SIMULATED head-to-head"' in junit.read_text()
     verdict = json.loads((out / "verdict.json").read_text())
     assert len(verdict["simulated"]) == 3
     assert "SIMULATED" in verdict["head_to_head"]["ballots"]

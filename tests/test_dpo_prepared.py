@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fixtures import dpo_release
 from fixtures.dpo_prepared import prepared
 from harness.pairs import read_pairs
 from harness.specs import Unusable
@@ -61,6 +64,7 @@ def test_votes_are_those_of_programs_on_our_pairs_alone(given):
         ({"candidate": ["embedded:base"], "seeds": "0"}, "leave one of them out"),
         ({"recipe": True}, "--recipe is of another gate"),
         ({"mitigate": "merge"}, "--mitigate is of another gate"),
+        ({"target": ["overall=80"]}, "--target is of another gate"),
         ({"seeds": "x"}, "--seeds x are no whole numbers"),
         ({"numprocesses": 2}, "runs in one process"),
         ({"base": "samples:logs"}, "--base samples:logs answers no new prompt"),
@@ -78,6 +82,47 @@ def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, changed, s
         release(given, **changed)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def with_positions(path: Path, copy: Path, positions: int) -> str:
+    """The directory of a model that takes so few tokens."""
+    shutil.copytree(path, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": positions}))
+    return str(copy)
+
+
+def test_texts_that_a_base_has_no_room_for_are_told_before_anything_is_trained(given, tmp_path, tiny_base):
+    for said, positions in {"pairs": 60, "prompt 1 of the head-to-head": 240}.items():
+        with pytest.raises(Unusable, match=said):
+            release(given, base=with_positions(tiny_base, tmp_path / f"short-{positions}", positions))
+
+
+def test_other_ballots_are_written_where_the_texts_or_the_level_may_be_others(given, tiny_adapter):
+    one = release(given, candidate=[str(tiny_adapter)])
+    stricter = replace(one.basket, policy=replace(one.basket.policy, alpha=0.01))
+    others = [{}, {"options": replace(one.options, dtype="bfloat16")}, {"basket": stricter}]
+    assert [replace(one, **changed).identity == one.identity for changed in others] == [True, False, False]
+
+
+def test_a_base_with_code_of_its_own_is_not_trained(given, tmp_path, tiny_base):
+    own = Path(shutil.copytree(tiny_base, tmp_path / "own"))
+    (own / "tok.py").write_text("x = 1")
+    config = json.loads((own / "tokenizer_config.json").read_text())
+    (own / "tokenizer_config.json").write_text(json.dumps(config | {"auto_map": {"AutoTokenizer": ["tok.X", None]}}))
+    with pytest.raises(Unusable, match="runs code of its own, with which the recipe does not train"):
+        release(given, base=str(own), trust_remote_code=True)
+
+
+def test_an_isolated_writer_is_scored_by_the_side_that_its_router_picks(given, monkeypatch):
+    adapter, found = SimpleNamespace(is_adapter=True), release(given)
+    router = SimpleNamespace(domain=lambda prompts: [n % 2 for n in range(len(prompts))])
+    isolated = SimpleNamespace(routed=adapter, path="isolated")
+    monkeypatch.setattr(dpo_release.Release, "candidates", (isolated,))
+    monkeypatch.setattr(dpo_release, "load_isolation", lambda path: SimpleNamespace(router=router))
+    monkeypatch.setattr(dpo_release, "preference_scores", lambda model, asked, *_: {i.id: model for i in asked.items})
+    _, (scores,) = found._scores
+    assert [score is adapter for score in scores.values()] == [bool(n % 2) for n in range(24)]
 
 
 def test_too_few_pairs_are_refused(given, tmp_path):

@@ -77,6 +77,17 @@ def test_margins_wider_than_wanted_are_said_with_what_is_wanted():
     assert "mmlu: 2 points are wanted and 3 are judged; its 200 items resolve 4.1" in told
 
 
+def test_who_has_trained_it_on_what_is_said_as_far_as_it_is_known():
+    unknown = dpo_memo.markdown_of(dpo_memo.content(build(release())))
+    assert "Whether it has seen some of the 300 judgements that test it is not known" in unknown
+    given = release()
+    given.saw_the_judges, given.too_long = lambda run: False, 40
+    made = build(given)
+    memo = dpo_memo.markdown_of(dpo_memo.content(made))
+    assert "It saw 200 of 2,200 judgements; 260 others were kept back to test it. 40 more are too long" in memo
+    assert "40 of 300 held-out pairs are longer than the model and were not asked" in dpo_lines.beside(made)
+
+
 @pytest.mark.parametrize("simulated", [True, False])
 def test_simulated_votes_say_so_in_every_report_and_others_do_not(tmp_path, simulated):
     made = build(release(simulated=simulated))

@@ -118,6 +118,31 @@ def test_a_benchmark_that_an_audit_lacks_is_named(drift, tmp_path):
     assert "recall: not comparable: it is not in this audit's basket" in text
 
 
+def told(folder: Path, **changes) -> None:
+    """Changes the policy that an audit was judged by."""
+    document = json.loads((folder / "verdict.json").read_text())
+    document["policy"] |= changes
+    (folder / "verdict.json").write_text(json.dumps(document))
+
+
+def test_a_step_behind_one_that_is_not_comparable_is_not_known_alone(tmp_path):
+    """It would be two steps, or all since the base."""
+    changed = audit(tmp_path / "b", 4, "b", digests={"arith": "another-digest"})
+    found = history.read([audit(tmp_path / "a", 3, "a"), changed, audit(tmp_path / "c", 9, "c")])
+    assert [point.alone is None for point in found.points["arith"]] == [False, True, True]
+    assert "arith: this step alone is unknown: step 2 is not comparable." in "\n".join(history.sentences(found))
+
+
+def test_steps_that_were_judged_otherwise_are_named(drift):
+    told(drift[1], alpha=0.4)
+    told(drift[2], stopping="early")
+    found = history.read(drift)
+    text = "\n".join(history.lines(found))
+    assert "holds with 95%, 60% confidence (by step)" in text
+    assert "step 2 ran or was judged otherwise, which may show: alpha 0.4 instead of 0.05." in text
+    assert found.points["arith"][2].alone is None
+
+
 def test_other_items_or_no_scores_leave_the_step_alone_unknown(drift, tmp_path):
     fewer = {name: values[:400] for name, values in BASE.items()}
     other = audit(tmp_path / "fewer", 3, "b", base=fewer)
@@ -144,7 +169,7 @@ def test_another_machine_and_the_same_model_are_said(drift, tmp_path):
     told["packages"]["torch"] = "3.0"
     (tmp_path / "again" / "verdict.json").write_text(json.dumps(told))
     found = history.sentences(history.read([drift[0], tmp_path / "again"]))
-    assert "step 2 ran otherwise, which may show in its scores: torch 3.0 instead of 2.0." in found
+    assert "step 2 ran or was judged otherwise, which may show: torch 3.0 instead of 2.0." in found
     assert "step 2 judged the same model as step 1." in found
 
 

@@ -234,3 +234,8 @@ def test_the_digest_is_that_of_the_file(tmp_path):
     digests = dict(content(document)["again"]["digests"])
     assert digests["verdict.json"] == digest[:12]
     assert digests["Benchmarks"] == "mmlu abababab, ifeval abababab, gsm8k abababab, medqa d0d0d0d0"
+
+
+def test_a_verdict_that_strict_readers_would_refuse_is_not_written():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        text_of({"high": float("inf")})

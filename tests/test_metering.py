@@ -14,7 +14,7 @@ from openai import APIError, APIStatusError, OpenAI
 
 from harness.metering.__main__ import checked, dollars
 from harness.metering.ledger import Ledger, Price, read_prices
-from harness.metering.proxy import COMPLETION, Serving, Upstream
+from harness.metering.proxy import COMPLETION, Asked, Bill, Serving, Upstream
 from harness.specs import Unusable
 from tests.upstream import PIECES, upstream
 
@@ -167,6 +167,10 @@ def test_an_error_of_the_upstream_passes_without_the_key_and_costs_nothing(paid,
         (b'{"model": "other"}', "the model 'other' has no price here; ask for one of paid."),
         (b'{"model": "paid", "max_tokens": -5}', "max_tokens is -5"),
         (b'{"model": "paid", "n": true}', "n is True"),
+        (
+            b'{"model": "paid", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+            "a message holds more than text; send text alone.",
+        ),
     ],
 )
 def test_what_cannot_be_priced_is_not_forwarded(paid, metered, body, said):
@@ -175,6 +179,23 @@ def test_what_cannot_be_priced_is_not_forwarded(paid, metered, body, said):
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
     assert paid.seen == []
+
+
+def test_each_of_several_prompts_is_held_at_its_most(paid, metered):
+    _, client = metered
+    with pytest.raises(APIStatusError) as caught:
+        client.completions.create(model="paid", prompt=["one"] * 11, max_tokens=10)
+    assert caught.value.status_code == 402
+    assert paid.seen == []
+
+
+def test_a_count_that_is_none_leaves_the_call_at_its_most():
+    ledger = Ledger({"paid": CENT_A_TOKEN}, Decimal("1.00"))
+    bill = Bill(ledger, Asked({"model": "paid"}, 0, 10, False))
+    for usage in ({}, {"input_tokens": 1, "output_tokens": 2}, {"prompt_tokens": 1}, None):
+        bill.count(usage)
+    bill.close()
+    assert ledger.spent == Decimal("0.10")
 
 
 def test_other_paths_are_not_forwarded(paid, metered):

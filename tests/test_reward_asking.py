@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fixtures import best_of_n, support
+from fixtures.reward_release import Release
 from harness.checkpoints import check
 from harness.pairs import Pair, write_pairs
 from harness.reward import asking
@@ -16,7 +17,7 @@ from harness.reward.models import RewardModels
 from harness.reward.policy import Policy
 from harness.reward.scores import BLIND, REORDERED, TRUNCATED
 from harness.reward.texts import answered, oldest_cut
-from harness.specs import parse_model
+from harness.specs import Unusable, parse_model
 from harness.store import Store
 from harness.tokenizers import load_tokenizer
 from recipes.reward import Settings, train
@@ -101,6 +102,14 @@ def test_the_base_answers_and_the_reward_picks_for_simulated_raters(base, candid
     assert "SIMULATED raters take the answer that the reward picks" in found["sentence"]
     monkeypatch.setattr(best_of_n, "RewardModels", None)
     assert best_of_n.embedded_best_of_n(release) == found
+
+
+def test_a_base_that_cannot_be_sampled_here_costs_no_decision(monkeypatch):
+    def refused(release):
+        raise Unusable("benchmark 'ballot' is sampled; write --greedy.")
+
+    monkeypatch.setattr(best_of_n, "embedded_best_of_n", refused)
+    assert Release.best_of_n.func(SimpleNamespace(material=SimpleNamespace(embedded=True))) is None
 
 
 def test_the_prompts_of_the_check_stand_in_no_pair_of_ours():

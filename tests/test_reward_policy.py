@@ -56,14 +56,16 @@ def test_targets_of_the_command_line_win(policy):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[targets]\noverall = 0", r"\[targets\]: overall=0 is no share in points; write a number between 0 and 100"),
-        ("[targets]\ntone = 'high'", "tone='high' is no share in points"),
-        ("[targets]\ntone = nan", "tone=nan is no share in points"),
+        ("[targets]\noverall = 0", r"\[targets\]: overall=0 is no share of pairs in points; write a number from 50,"),
+        ("[targets]\noverall = 0.72", "overall=0.72 is no share of pairs in points; .* as in 75 for three quarters"),
+        ("[targets]\ntone = 'high'", "tone='high' is no share of pairs in points"),
+        ("[targets]\ntone = nan", "tone=nan is no share of pairs in points"),
         ("targets = 72", r"\[targets\] must be a table"),
         ("[limits]", "has an unknown key 'limits'; known are alpha, diagnostics, "),
         ("[diagnostics]\nsd = 1", r"\[diagnostics\] has an unknown key 'sd'; known are agreement, bins, "),
         ("[diagnostics]\nspread = -1", "spread = -1 is out of range; write a number above 0"),
         ("[diagnostics]\nnear_ties = 100", "near_ties = 100 is out of range; .* above 0 and below 100, in points"),
+        ("[diagnostics]\nagreement = 0.6", "agreement = 0.6 is out of range; write a number above 50 and below 100"),
         ("[diagnostics]\nsaturation = 0.4", "saturation = 0.4 is out of range; write a number above 0.5 and below 1"),
         ("[diagnostics]\nbins = 2.5", "bins = 2.5 is of the wrong kind; write a whole number"),
         ("[diagnostics]\nspread = true", "spread = True is of the wrong kind; write a number"),
@@ -91,7 +93,7 @@ def test_a_target_without_a_number_is_said(text):
 
 
 def test_a_target_out_of_range_is_said():
-    with pytest.raises(Unusable, match=r"--target tone=600\.0 is no share in points"):
+    with pytest.raises(Unusable, match=r"--target tone=600\.0 is no share of pairs in points"):
         with_options(Policy(), read_targets(["tone=600"]))
 
 

@@ -309,6 +309,7 @@ def test_a_run_without_samples_is_no_reason_to_take_older_ones(copies, tmp_path)
 BASKETS = {
     "shots": (CHOICES.replace("= 4", "= 2"), "has fewshot = 2 and 'samples:"),
     "chat": (CHOICES + "\nchat = true", "has chat = True"),
+    "temperature": (CHOICES + "\ntemperature = 0.7", "has temperature = 0.7"),
     "items": (CHOICES + "\nitems = 41", "asks for 41 items and its documents hold 40"),
     "metric": (CHOICES.replace("choice_prob", "f1"), "has no metric 'f1'; it has acc"),
     "gold": (
@@ -343,6 +344,7 @@ OPTIONS = {
     "a model beside samples": (("--candidate=embedded:chemistry",), "must be read by the same program"),
     "mitigations": (("--mitigate=merge",), "--mitigate needs models that run"),
     "seeds": (("--seeds=0,1",), "--seeds needs models that run"),
+    "a number format": (("--dtype=bfloat16",), "--dtype needs models that run"),
     "a margin of nothing": (("--margin=mmlu=3",), "benchmark 'mmlu' is not in basket 'samples'; it has tiny_group"),
 }
 
@@ -372,6 +374,24 @@ def test_runs_of_two_models_in_one_folder_are_refused(copies, tmp_path):
     change_run(copies["candidate"], "tiny_write", nested("model_name", "another"))
     with pytest.raises(Unusable, match="are of different models"):
         judged(copies, tmp_path)
+
+
+def test_two_adapters_of_one_base_are_two_models(copies, tmp_path):
+    """Of which lm_eval writes one name, and vLLM no digest."""
+    change_run(copies["candidate"], "tiny_write", nested("config/model_args", {"lora_local_path": "v2"}))
+    with pytest.raises(Unusable, match=r"are of different models \("):
+        judged(copies, tmp_path)
+
+
+def test_texts_that_were_sampled_are_no_greedy_ones(copies, tmp_path):
+    from harness.baskets import load_basket
+
+    for folder in copies.values():
+        change_run(folder, "tiny_write", nested("configs/tiny_write/generation_kwargs/do_sample", True))
+        change_run(folder, "tiny_write", nested("config/gen_kwargs", "do_sample=True"))
+    basket = load_basket(write_basket(tmp_path, choices=CHOICES, letters=LETTERS))
+    with pytest.raises(Unusable, match=r"has temperature = 0\.0 and 'samples:.*' was run with 1\.0"):
+        judged(copies, tmp_path, basket)
 
 
 def test_what_a_metric_of_a_whole_set_is_given_is_no_score_of_a_document(copies, tmp_path):

@@ -150,8 +150,14 @@ def test_the_memory_of_all_processes_together_has_a_bound(run):
     assert outcome.failure == "its processes held more than 1.0 GiB of memory together and were ended."
 
 
-def test_the_first_process_inside_cannot_be_killed(run):
-    outcome = run(hostile.KILLER)
+def test_memory_that_processes_could_share_counts_too(run):
+    outcome = run(hostile.GREEDY_SHARED)
+    assert outcome.failure == "its processes held more than 1.0 GiB of memory together and were ended."
+
+
+@pytest.mark.parametrize("program", [hostile.KILLER, hostile.INTERRUPTER], ids=["killed", "interrupted"])
+def test_the_first_process_inside_cannot_be_ended(run, program):
+    outcome = run(program)
     assert outcome.failure is None or "PermissionError" in outcome.failure
 
 

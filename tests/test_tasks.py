@@ -9,6 +9,7 @@ import pytest
 
 from harness.benchmarks import load_benchmarks
 from harness.specs import Basket, Benchmark
+from harness.tasks import _leaves, task_manager
 from tests.tiny_audit import WRITE, write_tasks
 
 SCORER = """
@@ -68,3 +69,9 @@ def test_what_is_no_source_of_the_task_keeps_the_stored_scores(task, name):
 def test_code_counts_by_content_and_not_by_where_it_lies(task, tmp_path):
     moved = shutil.copytree(task, tmp_path / "moved")
     assert digest(moved) == digest(task)
+
+
+def test_a_group_of_ones_own_may_name_tasks_of_lm_eval_s_folders(tmp_path):
+    (tmp_path / "mine.yaml").write_text("group: mine\ntask: [arc_easy, boolq]\n")
+    manager = task_manager(["mine"], str(tmp_path))
+    assert _leaves("mine", manager, "b") == ["arc_easy", "boolq"]

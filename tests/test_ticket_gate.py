@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -10,10 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from fixtures import ticket_release
 from fixtures.ticket_data import HIDDEN, TAXONOMY
+from fixtures.ticket_gate import REPORTS
 from fixtures.ticket_prepared import audit_of, challenge_of, metering_of
 from harness.checkpoints import check
 from harness.report.document import SCHEMA
+from harness.report.files import remove_verdict
 from harness.specs import Unusable, parse_model
 from harness.submission.tickets import read_hidden, read_taxonomy
 from tests import forked, hostile
@@ -106,6 +110,7 @@ def test_nothing_to_grade_ends_before_anything_runs(tmp_path):
         ({"submission": Path("nothing.zip")}, "submission 'nothing.zip' does not exist"),
         ({"weights": "/nowhere"}, "--weights '/nowhere' holds no config.json"),
         ({"threshold": "200"}, "--threshold 200 is no total"),
+        ({"threshold": "0.5"}, "--threshold 0.5 is no total"),
         ({"threshold": "half"}, "--threshold half is no total"),
     ],
 )
@@ -149,6 +154,20 @@ def test_an_audit_for_the_card_is_one_on_the_same_base(tmp_path, weights):
     (tmp_path / "verdict.json").write_text(json.dumps({"schema": SCHEMA, "gate": "dpo"}))
     with pytest.raises(Unusable, match="is of another gate"):
         audit_of(tmp_path, weights)
+
+
+def test_what_was_paid_for_is_on_record_also_where_grading_breaks(tmp_path, monkeypatch):
+    def breaks(*given, **named):
+        raise RuntimeError("the judge went away")
+
+    monkeypatch.setattr(ticket_release, "assess", breaks)
+    metering = None, SimpleNamespace(rows=lambda: [{"cost": 1.5}], summary=dict)
+    monkeypatch.setattr(ticket_release.Release, "_proxy", lambda self: contextlib.nullcontext())
+    release = ticket_release.Release(tmp_path, None, "", tmp_path / "out", None, metering, None, None)
+    with pytest.raises(RuntimeError):
+        release.grade()
+    remove_verdict(tmp_path / "out", REPORTS.kept)
+    assert json.loads((tmp_path / "out" / "calls.jsonl").read_text()) == {"cost": 1.5}
 
 
 def test_an_audit_is_not_removed_by_the_run_that_shows_it(tmp_path):

@@ -7,6 +7,7 @@ answer with its paragraph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.models import LoadedModels, pick_device, pick_dtype
 from harness.router import load_isolation, routed
 from harness.specs import Benchmark, ModelSpec, Unusable, parse_model
 from harness.store import Score, Store
-from harness.tokenizers import check_tokenizers
+from harness.tokenizers import check_tokenizers, rendered
 
 ASKING_VERSION = 1  # raise it when the same prompts may be asked otherwise
 
@@ -128,11 +129,28 @@ def writers(
     return Writers(checked, tuned, models, Store(store or cache_dir() / "store"), asking)
 
 
+def check_room(prompts: Sequence[str], asking: Asking, models: Sequence[CheckedModel], tokenizer) -> None:
+    """`Unusable` for a prompt that does not fit into a model with its answer: editors would see more than the model."""
+    positions = min((model.positions for model in models if model.positions), default=None)
+    asked = PromptSet(prompts, asking)
+    for number, item in enumerate(asked.items if positions else (), 1):
+        (request,) = asked.requests(item, 0, functools.partial(rendered, tokenizer))
+        if (length := len(tokenizer.encode(request.args[0]))) + asking.max_gen_toks > positions:
+            raise Unusable(
+                f"prompt {number} of the head-to-head ({request.doc['prompt'][:60]!r}) has {length} tokens, which with"
+                f" {asking.max_gen_toks} of an answer do not fit into {positions} positions; shorten it, or leave it"
+                " out."
+            )
+
+
 def write_answers(writers: Writers, prompts: Sequence[str]) -> tuple[list[Pair], dict[str, dict[str, int]]]:
     """Both models' answers, and how many of each side's are empty, truncated or looping.
 
-    An adapter that changes no logit of its base is `Unusable`: its head-to-head would be a base against itself.
+    An adapter that changes no logit of its base is `Unusable`: its head-to-head would be a base against itself. So is
+    a prompt without room for its answer (`check_room`).
     """
+    both = writers.base, writers.candidate
+    check_room(prompts, writers.asking, both, writers.models.tokenizer(writers.base))
     asked = PromptSet(prompts, writers.asking)
     writers.models.asked = Asked({asked.name: asked})
     tuned = writers.candidate.routed or writers.candidate

@@ -19,7 +19,7 @@ from harness.ballot.key import FOLDER, NAME, Key, ballot_name, write_key
 from harness.ballot.page import SIMULATED, page
 from harness.ballot.prompts import Pair, write_pairs
 from harness.ballot.sheet import sheet
-from harness.report.numbers import as_set, coefficient, confidence, count, percent
+from harness.report.numbers import as_set, coefficient, confidence, count
 from harness.specs import Unusable
 
 ANSWERS = "answers.jsonl"
@@ -60,8 +60,8 @@ def check_design(prompts: int, editors: int, repeats: int, target: float) -> Non
         raise Unusable("there is one prompt, and a win rate needs two or more; 50 are usual.")
     if not 0 <= repeats <= prompts:
         raise Unusable(f"--repeats {repeats} is out of range; write a number from 0 to the {prompts} prompts.")
-    if not 0 < target < 1:
-        raise Unusable(f"--target {as_set(100 * target)} is no win rate; write a number between 0 and 100, as in 60.")
+    if not 0.01 < target < 1:  # a share of 0.6 is meant for 60%, and as 0.6% would let anything pass
+        raise Unusable(f"--target {as_set(100 * target)} is no win rate; write a number between 1 and 100, as in 60.")
 
 
 def new_key(
@@ -107,13 +107,13 @@ def plan_lines(prompts: int, editors: int, target: float, alpha: float = 0.05, s
     proven = [coefficient(stats.win_power(prompts, editors, better, icc, target, alpha)) for icc in CORRELATIONS]
     needed = [stats.prompts_to_settle(better, target, icc, editors, alpha) for icc in CORRELATIONS]
     at = " / ".join(map(coefficient, CORRELATIONS))
-    preferred = f"that a true {percent(target)} is above 50% with a chance of {' / '.join(shown)}"
+    preferred = f"that a true {as_set(100 * target)}% is above 50% with a chance of {' / '.join(shown)}"
     return [
         *([SIMULATED] if simulated else []),
         f"{prompts} prompts, {editors} editor{'s' * (editors > 1)}; the prompt is the unit; each bound at"
-        f" {confidence(alpha)}; a tie is half a win; target: more than {percent(target)}",
+        f" {confidence(alpha)}; a tie is half a win; target: more than {as_set(100 * target)}%",
         f"where votes on one prompt correlate {at}, this design shows",
         *([f"  {preferred}"] if target > 0.5 else []),
-        f"  that a true {percent(better)} is above {percent(target)} with a chance of {' / '.join(proven)}; for a"
-        f" chance of 0.80 it takes {' / '.join(map(count, needed))} prompts",
+        f"  that a true {as_set(100 * better)}% is above {as_set(100 * target)}% with a chance of {' / '.join(proven)};"
+        f" for a chance of 0.80 it takes {' / '.join(map(count, needed))} prompts",
     ]

@@ -108,7 +108,10 @@ def write(found: HeadToHead, key: Key, out: str | Path) -> list[Path]:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     stem = STEMS[bool(found.simulated)]
-    texts = {".json": json.dumps(document(found, key), indent=1, ensure_ascii=False), ".md": markdown(found, key)}
+    texts = {
+        ".json": json.dumps(document(found, key), indent=1, ensure_ascii=False, allow_nan=False),
+        ".md": markdown(found, key),
+    }
     for suffix, text in texts.items():
         (out / f"{stem}{suffix}").write_text(text, encoding="utf-8")
     return [out / f"{stem}{suffix}" for suffix in texts]

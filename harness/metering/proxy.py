@@ -70,7 +70,7 @@ class Bill:
     def count(self, usage: Any) -> None:
         """Takes the upstream's own count; one that is none changes nothing."""
         named = ("prompt_tokens", "completion_tokens")
-        tokens = [usage.get(key, 0) for key in named] if isinstance(usage, dict) else []
+        tokens = [usage.get(key) for key in named] if isinstance(usage, dict) else []
         if tokens and all(isinstance(n, int) and n >= 0 for n in tokens):
             self._tokens, self._measured = (tokens[0], tokens[1]), True
 
@@ -155,7 +155,19 @@ def _asked(content: bytes, ledger: Ledger) -> Asked:
     # a token is at least one byte of what was sent
     messages = made.get("messages") if isinstance(made.get("messages"), list) else [None]
     prompt = len(content) + TEMPLATE + PER_MESSAGE * len(messages)
-    return Asked(made, prompt, answers * longest, bool(options.get("include_usage")))
+    return Asked(made, prompt, _prompts(made) * answers * longest, bool(options.get("include_usage")))
+
+
+def _prompts(body: Mapping[str, Any]) -> int:
+    """How many prompts a call holds; ValueError for one whose tokens cannot be bounded by what was sent."""
+    for message in body["messages"] if isinstance(body.get("messages"), list) else ():
+        parts = message.get("content") if isinstance(message, dict) else None
+        for part in parts if isinstance(parts, list) else ():
+            if not isinstance(part, dict) or part.get("type") != "text":
+                raise ValueError("a message holds more than text; send text alone.")
+    prompt = body.get("prompt")
+    several = isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
+    return max(1, len(prompt)) if several else 1
 
 
 async def _forward(request: web.Request, upstream: Upstream, asked: Asked, bill: Bill) -> web.StreamResponse:

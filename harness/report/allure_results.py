@@ -20,22 +20,23 @@ from harness.report.allure import DECISION_FEATURE, SUMMARY
 FOLDER = "allure-results"  # in --out
 PYTESTS = "Failed: "  # what pytest writes before the message of pytest.fail
 
-# by the first words of a message, which are ours; `(Failed: )?` as pytest writes them
+# by the first words of a message, which are ours; `(Failed: )?` as pytest writes them. What an audit's decision names
+# first has regressed; the decisions of the siblings' gates say "missed", or why they block.
 CATEGORIES = [
     {
         "name": "Regressed: shown to have lost more than the margin",
         "matchedStatuses": ["failed"],
-        "messageRegex": r"^(Failed: )?(REGRESSED: |BLOCKED \(exit 1\))[\s\S]*",
+        "messageRegex": r"^(Failed: )?(REGRESSED: |BLOCKED \(exit 1\): [^;]* regressed)[\s\S]*",
     },
     {
-        "name": "Missed: shown to be below the target",
+        "name": "Missed: shown to be below the target, or blocked by a diagnostic",
         "matchedStatuses": ["failed"],
-        "messageRegex": r"^(Failed: )?MISSED: [\s\S]*",
+        "messageRegex": r"^(Failed: )?(MISSED: |BLOCK: |BLOCKED \(exit 1\): (?![^;]* regressed))[\s\S]*",
     },
     {
         "name": "Inconclusive: the data cannot tell",
         "matchedStatuses": ["failed"],
-        "messageRegex": r"^(Failed: )?(INCONCLUSIVE: |BLOCKED \(exit 10\))[\s\S]*",
+        "messageRegex": r"^(Failed: )?(INCONCLUSIVE: |NOT ASKED: |BLOCKED \(exit 10\))[\s\S]*",
     },
     {
         "name": "Mitigation not shown to close the gap",

@@ -9,7 +9,7 @@ from harness.ballot.judge import HeadToHead
 from harness.ballot.make import plan_lines as ballot_plan
 from harness.report import escape
 from harness.report.dpo_document import WANTED, decision_line, label
-from harness.report.numbers import as_set, confidence, count, limit, percent, points, signed
+from harness.report.numbers import MINUS, as_set, confidence, count, limit, points, signed
 from harness.report.terminal import aligned, on_one_line
 from harness.report.words import change
 
@@ -30,7 +30,7 @@ def plan_lines(release) -> list[str]:
         *(f"candidate: {text}" for text in release.given or [f"DPO, {run} ({trained})" for run in release.runs]),
         f"pairs: {material.name}, {count(len(material.train))} to train on, {count(len(material.held_out))} held out;"
         f" {seen.sentence()}"
-        + ("" if material.ceiling is None else f" At most {percent(material.ceiling)} can be right."),
+        + ("" if material.ceiling is None else f" At most {as_set(100 * material.ceiling)}% can be right."),
         *ballot_plan(
             len(material.prompts), 3, 0.6, release.basket.policy.alpha, simulated=release.votes == "simulated"
         ),
@@ -82,7 +82,7 @@ def rows(document: Document) -> list[tuple[str, ...]]:
     for row in document["capability"]["benchmarks"]:
         scores = [_p(row["base"]), _p(row["candidate"]), change(row)]
         found.append(
-            (row["name"], f"{count(row['items'])} items", *scores, f"> {signed(-row['margin'] / 100)}", row["verdict"])
+            (row["name"], f"{count(row['items'])} items", *scores, f"> {MINUS}{limit(row['margin'])}", row["verdict"])
         )
     return found
 
@@ -134,6 +134,11 @@ def beside(document: Document) -> list[str]:
         for row in document["capability"]["benchmarks"]
         if row["margin"] > document["margin_wanted"]
     ]
+    if left := document["pairs"]["too_long"]:
+        told.append(
+            f"{count(left)} of {count(document['pairs']['held_out'])} held-out pairs are longer than the model and were"
+            " not asked"
+        )
     told += [f"{c['run']}: it is not known whether it was trained on held-out pairs" for c in document["candidates"]
              if c["trained_on_these_pairs"] is None]  # fmt: skip
     return told

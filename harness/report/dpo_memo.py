@@ -80,20 +80,23 @@ def _headline(document: Document) -> str:
 
 def _changed(document: Document) -> str:
     pairs, first, several = document["pairs"], document["candidates"][0], len(document["candidates"])
-    seen = (first["training"] or {}).get("pairs")
-    told = f"It saw {count(seen)} of {count(pairs['train'])} judgements" if seen else "It was tuned elsewhere"
+    asked = count(pairs["held_out"] - pairs["too_long"])
+    if first["trained_on_these_pairs"]:
+        seen = (first["training"] or {}).get("pairs") or pairs["train"]
+        told = f"It saw {count(seen)} of {count(pairs['train'])} judgements; {asked} others were kept back to test it."
+    else:
+        told = f"It was tuned elsewhere. Whether it has seen some of the {asked} judgements that test it is not known."
+    if pairs["too_long"]:
+        told += f" {count(pairs['too_long'])} more are too long for the model and were left out."
     runs = f" It was trained {count(several)} times; the first training is the one that would ship." * (several > 1)
-    return (
-        f"The model was shown pairs of paragraphs and which of the two an editor had chosen. {told}; "
-        f"{count(pairs['held_out'])} others were kept back to test it.{runs}"
-    )
+    return f"The model was shown pairs of paragraphs and which of the two an editor had chosen. {told}{runs}"
 
 
 def _better(document: Document) -> str:
     accuracy, vote = document["accuracy"], document["head_to_head"]
     share, base = accuracy["plain"]["share"], accuracy["base"]["share"]
     told = [
-        f"Of two paragraphs it prefers the one that the editor chose in {points(share / 100)}% of the kept-back pairs;"
+        f"Of two paragraphs it prefers the one that the editor chose in {points(share / 100)}% of the test pairs;"
         f" before tuning it did in {points(base / 100)}%."
     ]
     if accuracy["over_base"]["low"] <= 0:

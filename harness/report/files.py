@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 FILES = (
@@ -13,9 +14,9 @@ FILES = (
 )  # fmt: skip
 
 
-def remove_verdict(out: Path) -> None:
-    """Removes them all, as far as that is possible: the exit status says it too."""
-    for name in FILES:
+def remove_verdict(out: Path, kept: Sequence[str] = ()) -> None:
+    """Removes them all but those to be kept, as far as that is possible: the exit status says it too."""
+    for name in set(FILES).difference(kept):
         with contextlib.suppress(OSError):
             (out / name).unlink(missing_ok=True)
 

@@ -103,17 +103,23 @@ def _step(folder: Path) -> Step:
 
 def _points(steps: Sequence[Step], name: str):
     first = next(row for step in steps if (row := step.row(name)))
+    comparable = True  # the base is, which the first step begins with
     before: Step | None = None
     for number, step in enumerate(steps, 1):
         row = step.row(name)
         if row is None:
             yield Point(number, None, "it is not in this audit's basket")
-            continue
-        if differing := next((key for key in SAME if row[key] != first[key]), None):
+        elif differing := _differing(row, first):
             yield Point(number, None, _other(differing, row, first))
-            continue
-        yield Point(number, row, "", *_alone(before, step, row))
-        before = step
+        elif not comparable:
+            yield Point(number, row, "", None, f"step {number - 1} is not comparable")
+        else:
+            yield Point(number, row, "", *_alone(before, step, row))
+        comparable, before = row is not None and not _differing(row, first), step
+
+
+def _differing(row: Mapping[str, Any], first: Mapping[str, Any]) -> str | None:
+    return next((key for key in SAME if row[key] != first[key]), None)
 
 
 def _other(key: str, row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
@@ -129,6 +135,8 @@ def _alone(before: Step | None, step: Step, row: Mapping[str, Any]) -> tuple[Ver
         return None, "a domain set is not judged"
     if step.audit is None or (before and before.audit is None):
         return None, "scores.jsonl was not kept"
+    if before and "early" in (before.told["policy"]["stopping"], step.told["policy"]["stopping"]):
+        return None, "items were judged until they decided on the base, and not on this step"
     name, audit = row["name"], step.audit
     try:
         if before is None:
@@ -175,8 +183,12 @@ def _models(history: History) -> list[tuple[str, str, str, str]]:
 
 
 def _legend(history: History) -> str:
-    level = confidence(history.steps[0].told["policy"]["alpha"])
-    return f"Points. Each bound holds with {level} confidence. Alone: against the candidate of the step before."
+    levels = dict.fromkeys(confidence(step.told["policy"]["alpha"]) for step in history.steps)
+    steps = " (by step)" if len(levels) > 1 else ""
+    return (
+        f"Points. Each bound holds with {', '.join(levels)} confidence{steps}. Alone: against the candidate of the step"
+        " before."
+    )
 
 
 def _rows(history: History) -> list[tuple[str, ...]]:
@@ -234,17 +246,17 @@ def _drift(name: str, points: Sequence[Point], steps: int) -> str | None:
 
 
 def _otherwise(history: History) -> list[str]:
-    """Steps whose scores come from other packages or another kind of device than those of the step before."""
+    """Steps whose scores come from other packages or another device than those of the step before, or judged so."""
     found = []
     for number, (before, after) in enumerate(pairwise(history.steps), 2):
         differing = [
             f"{_name(key)} {_name(str(after.told[part].get(key)))} instead of {_name(str(before.told[part].get(key)))}"
-            for part in ("run", "packages")
+            for part in ("run", "packages", "policy")
             for key in sorted(before.told[part].keys() | after.told[part].keys())
             if before.told[part].get(key) != after.told[part].get(key)
         ]
         if differing:
-            found.append(f"step {number} ran otherwise, which may show in its scores: {', '.join(differing)}.")
+            found.append(f"step {number} ran or was judged otherwise, which may show: {', '.join(differing)}.")
         if before.told["candidates"][0]["digest"] == after.told["candidates"][0]["digest"]:
             found.append(f"step {number} judged the same model as step {number - 1}.")
     return found

@@ -251,7 +251,7 @@ def _diagnostics(document: Document) -> list[str]:
 def _best_of_n(document: Document) -> list[str]:
     found = document["best_of_n"]
     if not found:
-        return ["Not asked: there is nobody to compare the answers that this reward would pick."]
+        return ["Not asked: nobody compares answers to these pairs' prompts, or this base cannot be sampled here."]
     raters = ", ".join(found["raters"])
     said = found["sentence"]
     return [

@@ -12,8 +12,8 @@ from harness.report.files import replace_file
 
 
 def text_of(document: Mapping[str, Any]) -> str:
-    """The file's content."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """The file's content. ValueError for what is no JSON, an infinite number: strict readers would refuse the file."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_verdict(document: Mapping[str, Any], out: Path) -> None:

@@ -34,14 +34,14 @@ class Diagnostics:
 
     spread: float = _limit(0.05)
     resolution: float = _limit(0.001)
-    distinct: float = _limit(0.05, SHARE, 0, 100)
+    distinct: float = _limit(0.05, SHARE, 1, 100)
     near_tie: float = _limit(0.05, NUMBER, 0, 0.5)
     near_ties: float = _limit(0.5, SHARE, 0, 100)
     saturation: float = _limit(0.999, NUMBER, 0.5, 1)
     saturated: float = _limit(0.5, SHARE, 0, 100)
     category_spread: float = _limit(0.1, NUMBER, 0, 1)
     margin_spread: float = _limit(0.1, NUMBER, 0, 1)
-    agreement: float = _limit(0.6, SHARE, 0, 100)
+    agreement: float = _limit(0.6, SHARE, 50, 100)
     length_matched: float = _limit(0.1, SHARE, 0, 100)
     length_only: float = _limit(0.9, NUMBER, 0, 1)
     length_correlation: float = _limit(0.5, NUMBER, 0, 1)
@@ -131,8 +131,11 @@ def check_categories(policy: Policy, categories: Iterable[str]) -> None:
 
 def _aimed(policy: Policy, targets: Mapping[str, Any], where: str) -> Policy:
     for name, points in targets.items():
-        if not _is_number(points) or not 0 < points < 100:
-            raise Unusable(f"{where}{name}={points!r} is no share in points; write a number between 0 and 100.")
+        if not _is_number(points) or not 50 <= points < 100:
+            raise Unusable(
+                f"{where}{name}={points!r} is no share of pairs in points; write a number from 50, which is chance, to"
+                " 100, as in 75 for three quarters."
+            )
     shares = {name: points / 100 for name, points in targets.items()}
     own = {name: share for name, share in shares.items() if name not in (OVERALL, CATEGORY)}
     overall, category = shares.get(OVERALL, policy.overall), shares.get(CATEGORY, policy.category)

@@ -9,13 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.samples.files import HASHES, Answered, Side, TaskSamples
+from harness.samples.files import HASHES, NAMES_A_MODEL, Answered, Side, TaskSamples, model_arguments
 from harness.specs import GOLD_PROB, Benchmark, Unusable
 
 ORIGIN = ("metadata", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs")  # documents count, not whence
-# Arguments of a backend that say which model it is, or where it runs; every other one must be equal.
-NAMES_A_MODEL = ("pretrained", "peft", "delta", "model", "path", "engine", "tokenizer", "revision", "subfolder",
-                 "gguf_file", "base_url", "lora_local_path", "served_model_name")  # fmt: skip
+# Arguments of a backend that say where it runs; every other one but `NAMES_A_MODEL` must be equal.
 ADAPTERS = ("peft", "lora_local_path")
 OF_THE_MACHINE = ("dtype", "device", "device_map", "device_map_option", "parallelize", "max_memory_per_gpu",
                   "max_cpu_memory", "offload_folder", "tensor_parallel_size", "data_parallel_size", "num_concurrent",
@@ -50,14 +48,6 @@ def settings_of(samples: TaskSamples) -> dict[str, Any]:
     }
     apart = (*NAMES_A_MODEL, *OF_THE_MACHINE)
     return shown | {f"model_args {key}": value for key, value in sorted(given.items()) if key not in apart}
-
-
-def model_arguments(run: Mapping[str, Any]) -> dict[str, Any]:
-    """model_args as a table, however it was given."""
-    given = run["config"].get("model_args") or {}
-    if isinstance(given, str):
-        given = dict(part.partition("=")[::2] for part in given.split(",") if part)
-    return dict(given)
 
 
 def check_same(
@@ -118,10 +108,12 @@ def check_basket(benchmark: Benchmark, samples: TaskSamples, side: Side) -> None
     """`Unusable` where a basket asks for something else than what lm_eval did."""
     kwargs = samples.config.get("generation_kwargs") or {}
     length = next((kwargs[key] for key in LENGTHS if key in kwargs), None)
+    sampled = "do_sample" in str(samples.run["config"].get("gen_kwargs"))  # by the run, and not by the task itself
+    wanted = benchmark.temperature or (0.0 if sampled else None)
     asked = {
         "fewshot": (benchmark.fewshot, samples.shots),
         "chat": (benchmark.chat, bool(samples.run.get("chat_template"))),
-        "temperature": (benchmark.temperature or None, kwargs.get("temperature")),
+        "temperature": (wanted, float(kwargs.get("temperature", 1)) if kwargs.get("do_sample") else 0.0),
         "max_gen_toks": (benchmark.max_gen_toks, length),
     }
     for key, (wanted, done) in asked.items():

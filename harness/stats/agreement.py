@@ -24,12 +24,14 @@ def krippendorff_alpha(ratings: ArrayLike) -> float:
 def agreement(ratings: ArrayLike, rng: np.random.Generator, resamples: int = 2000, alpha: float = 0.05) -> Interval:
     """Krippendorff's alpha with percentile bounds over units, each one-sided at 1 - `alpha`.
 
-    Raises ValueError where the estimate has no meaning (see `krippendorff_alpha`), and on a single unit.
+    Where many resamples have all ratings alike, and so no alpha, a bound is the end of alpha's range, which excludes
+    nothing. Raises ValueError where the estimate has no meaning (see `krippendorff_alpha`), and on a single unit.
     """
     units = _units(ratings)
     if np.isnan(_alpha(units)):
         raise ValueError("all ratings are alike or no unit has two, so agreement beyond chance has no meaning")
-    return bootstrap(_alpha, units, rng, resamples, alpha, "percentile")
+    found = bootstrap(_alpha, units, rng, resamples, alpha, "percentile")
+    return Interval(found.estimate, max(found.low, -1.0), min(found.high, 1.0))
 
 
 def _units(ratings: ArrayLike) -> NDArray[np.float64]:

@@ -6,9 +6,11 @@ as the sizes that a zip states are only what it says of itself.
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,12 @@ CHUNK = 1 << 20
 
 class Refused(Exception):
     """A submission that breaks the rules of the archive: one sentence with the remedy. It is graded as such."""
+
+
+# what unpacking an archive raises that is damaged, or packed in a way that is not known here
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def _extract(archive: Path, target: Path, bounds: Bounds) -> None:
         raise Refused(f"the archive has {size} bytes and may have {bounds.packed}; leave weights and outputs out.")
     if not zipfile.is_zipfile(archive):
         raise Refused(f"'{archive.name}' is no zip archive; pack {RUN} and {README} as a zip.")
-    with zipfile.ZipFile(archive) as opened:
+    with _opened(archive) as opened:
         members = opened.infolist()
         _check_members(members, bounds)
         left = bounds.unpacked
@@ -67,12 +75,21 @@ def _extract(archive: Path, target: Path, bounds: Bounds) -> None:
                 left -= _write(opened, member, target, left)
 
 
+def _opened(archive: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
+    except UNREADABLE as error:
+        raise Refused(f"'{archive.name}' cannot be unpacked ({error}); pack it anew with deflate.") from None
+
+
 def _check_members(members: Iterable[zipfile.ZipInfo], bounds: Bounds) -> None:
     members, seen = list(members), set()
     _check_amount(len(members), sum(member.file_size for member in members), bounds)
     for member in members:
-        # orig_filename is what the archive says, before zipfile cuts it at a zero byte or turns backslashes
+        # orig_filename is what the archive says, before zipfile cuts it at a zero byte or turns backslashes; filename
+        # is what is written, which from Python 3.12 on another field of the archive may say
         _check_name(member.orig_filename, bounds)
+        _check_name(member.filename, bounds)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise Refused(f"'{member.filename}' is a link or a device; put a plain file in its place.")
@@ -110,7 +127,7 @@ def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left:
                 if written > left:
                     raise Refused(f"'{member.filename}' unpacks to more than the archive says; pack it anew.")
                 file.write(chunk)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Refused(f"'{member.filename}' cannot be unpacked ({error}); pack it anew with deflate.") from None
     return written
 

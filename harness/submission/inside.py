@@ -17,13 +17,14 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import socket
 import stat
 import sys
 import threading
 import time
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+WRITTEN = "RssAnon", "RssShmem"  # in /proc/PID/status: of its own, and what processes may share
 LOOK = 0.1  # seconds
 UNDUMPABLE = 4  # PR_SET_DUMPABLE
 LAST = 4000  # bytes of what the submission printed
@@ -31,6 +32,7 @@ LAST = 4000  # bytes of what the submission printed
 
 def main() -> None:
     told = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends by nothing that the submission sends it
     ctypes.CDLL(None).prctl(UNDUMPABLE, 0)  # so that /proc shows the submission nothing of this process
     if told["relay"]:
         _listen(told["relay"], told["port"])
@@ -50,6 +52,7 @@ def main() -> None:
 def _become_submission(told: dict, log: int) -> None:
     """In the child: limits, another user where this one is root, no descriptor but its own, then the program."""
     try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.setsid()
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(log, 1)
@@ -91,16 +94,17 @@ def _watch(child: int, told: dict, begun: float) -> dict:
 
 
 def written_memory() -> int:
-    """Bytes of memory that all processes hold for themselves; a page that a fork shares counts for each of them."""
+    """Bytes of memory that all processes have written; a page that a fork shares counts for each of them."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdecimal() and name != "1":
             try:
-                with open(f"/proc/{name}/statm") as file:
-                    fields = file.read().split()
+                with open(f"/proc/{name}/status") as file:
+                    fields = dict(line.split(":", 1) for line in file if line.startswith("Rss"))
             except OSError:  # it has ended
                 continue
-            total += (int(fields[1]) - int(fields[2])) * PAGE
+            kib = sum(int(fields[kind].split()[0]) for kind in WRITTEN if kind in fields)  # none of what is ending
+            total += kib * 1024
     return total
 
 

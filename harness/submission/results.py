@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST = 20_000  # characters of a reply: a judge is paid by what it reads
 SHOWN = 60  # characters of a foreign id or label in a sentence
 TRAINING = ("steps", "train_loss", "val_loss", "wall_clock_s")
 
@@ -92,6 +93,8 @@ def _prediction(row: Mapping[str, Any]) -> Prediction | str:
             row[key].encode()
         except UnicodeEncodeError:
             return f'"{key}" holds half a character'
+    if len(row["prediction"]) > LONGEST:
+        return f'"prediction" has {len(row["prediction"])} characters and may have {LONGEST}'
     if not _number(row.get("latency_ms")):
         return '"latency_ms" is no number from 0 on'
     if not _number(row.get("tokens_used")) or row["tokens_used"] != int(row["tokens_used"]):

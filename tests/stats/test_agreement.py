@@ -65,3 +65,10 @@ def test_planted_agreement_lies_within_the_bounds():
 def test_errors():
     with pytest.raises(ValueError, match=r"ratings have the shape \(3,\), but units and raters are needed"):
         krippendorff_alpha([1, 2, 3])
+
+
+def test_where_many_resamples_have_no_alpha_a_bound_is_the_end_of_its_range():
+    ratings = np.ones((50, 3))
+    ratings[0, 0] = 0
+    bound = agreement(ratings, np.random.default_rng(0))
+    assert (bound.low, bound.high) == (-1.0, 1.0)
