@@ -91,7 +91,6 @@ def test_seeds_do_not_depend_on_what_was_asked_before(tasks):
         ({"fewshot": 8}, (0, 1, 2)),
         ({"fewshot": 1}, (0,)),  # one exemplar has one order
         ({"fewshot": 0}, (0,)),
-        ({"fewshot": 1, "temperature": 0.7}, (0,)),  # nothing is written
         (WRITE, (0,)),
         (WRITE | {"temperature": 0.7}, (0, 1, 2)),
         (WRITE | {"temperature": 0.7, "gold": "{{ gold }}", "metric": "gold_prob_per_byte"}, (0,)),  # a likelihood
