@@ -127,9 +127,9 @@ class Policy:
     """How verdicts are reached.
 
     alpha: one-sided error rate of each bound. stopping: `fixed` evaluates every item; `early` looks after every `batch`
-    items, in one seeded order, and stops a benchmark that is decided. estimand: what an early verdict is about: the
-    `benchmark`, whose other items it spares, or the `population` that the items are a sample of. multiplicity: how the
-    evidence of several regressions is adjusted, `holm` or `none`.
+    items (`harness.early.looks`), in one seeded order, and stops a benchmark that is decided. estimand: what an early
+    verdict is about: the `benchmark`, whose other items it spares, or the `population` that the items are a sample of.
+    multiplicity: how the evidence of several regressions is adjusted, `holm` or `none`.
     """
 
     alpha: float = 0.05

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from harness.benchmarks import Item
-from harness.early import in_order, items_needed
+from harness.early import in_order, items_needed, looks
 from harness.specs import Policy
 from harness.verdict import judge, judge_early
 from tests.scored import comparison, flips
@@ -31,6 +33,14 @@ def test_looks_come_after_each_batch_until_it_is_decided(enough, used):
 
     assert items_needed(ITEMS, 30, decided) == in_order(ITEMS)[:used]
     assert asked == [n for n in (30, 60, 90, 100) if n <= used]
+
+
+def test_looks_grow_rarer_so_that_hundreds_of_them_do_not_cost_more_than_they_save():
+    assert list(looks(171, 50)) == [50, 100, 150, 171]
+    many = list(looks(14042, 50))
+    assert len(many) < 40
+    assert many[-1] == 14042
+    assert all(later <= max(earlier + 50, 1.2 * earlier) for earlier, later in pairwise(many))
 
 
 def shuffled(items: int, lost: int, gained: int, seen: int, seed: int = 0):

@@ -1,13 +1,12 @@
 """How many items a verdict needs when the gate may stop early, in simulated benchmarks and on recorded real pairs.
 
-Items come in a random order, without replacement, and the gate looks after every batch of 50 (`harness.stats.
+Items come in a random order, without replacement, and the gate looks as `harness.early` says (`harness.stats.
 stopping_time`, which `harness.verdict.judge_early` asks). The verdict is about the benchmark as a whole, whose true
 change is known here, so wrong verdicts can be counted.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import stats
+from harness.early import looks
 from harness.specs import Policy
 
 ITEMS, MARGIN, PSI = 1000, 0.03, 0.10
@@ -25,7 +25,7 @@ Draw = Callable[[np.random.Generator], NDArray[np.float64]]
 
 
 class Stops(NamedTuple):
-    """Over all repeats: mean items seen, looking after each item and after each batch; with its 10 and 90% quantiles.
+    """Over all repeats: mean items seen, looking after each item and as the gate does; with its 10 and 90% quantiles.
 
     passed, regressed, wrong: shares in [0, 1]; wrong: a verdict that the whole benchmark contradicts. At the margin
     itself both verdicts are wrong.
@@ -49,7 +49,7 @@ def stops(draw: Draw, margin: float, seed: int, repeats: int = REPEATS) -> Stops
         d = draw(rng)
         used, side = stats.stopping_time(d, margin, alpha, population=len(d))
         each.append(used)
-        batched.append(min(len(d), math.ceil(used / BATCH) * BATCH))
+        batched.append(next(seen for seen in looks(len(d), BATCH) if seen >= used))
         sides.append(side)
         wrong += side is not None and side != truth(d, margin)
     few, many = np.quantile(batched, (0.1, 0.9))

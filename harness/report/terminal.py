@@ -83,7 +83,7 @@ def _policy(audit) -> str:
     stopping = "every item is evaluated"
     if policy.stopping == "early":
         about = "the basket's own items" if policy.estimand == "benchmark" else "the population of such items"
-        stopping = f"stops early, looking every {policy.batch} items; verdicts are about {about}"
+        stopping = f"stops early, looking after {policy.batch} items and on; verdicts are about {about}"
     joint = points((1 - policy.alpha) ** skills)
     subject = f"; one recipe of {len(audit.candidates)} training runs" if audit.options.recipe else ""
     named = "named without adjustment"
