@@ -1,7 +1,7 @@
 """Our scores against lm-eval's own: its evaluator and its Hugging Face backend, on the same model and documents.
 
-On a tiny model in the project's tests; on the embedded model with `make parity`. Greedy decoding, 50 items each. Then
-what lm_eval's command logs of the embedded pair, judged as our own run of it.
+On a tiny model in the project's tests, 30 items each; on the embedded model, 50, with `make parity`. Greedy decoding.
+Then what lm_eval's command logs of the embedded pair, judged as our own run of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.conftest import save_tiny
 from tests.tiny_audit import ROOT, environment, verdict_of, write_tasks
 
 QUICK = ROOT / "fixtures" / "baskets" / "quick.toml"
-ITEMS = 50
+ITEMS = {"tiny": 30, "embedded": 50}
 NEW_TOKENS = {"tiny": 12, "embedded": 64}
 NAMES = ("mmlu", "gsm8k", "ifeval", "instructions", "chemistry")
 
@@ -43,11 +43,11 @@ def directory(tmp_path_factory) -> Callable[[str], Path]:
     return lambda name: tiny if name == "tiny" else assets.base_model()
 
 
-def greedy(name: str, new_tokens: int) -> LoadedBenchmark:
+def greedy(name: str, new_tokens: int, items: int = ITEMS["embedded"]) -> LoadedBenchmark:
     """A benchmark of the embedded default with few items, freshly loaded, without sampling."""
     chemistry_data()
     basket = load_basket(QUICK)
-    settings = replace(basket.named(name), items=ITEMS, temperature=0.0)
+    settings = replace(basket.named(name), items=items, temperature=0.0)
     if settings.max_gen_toks:
         settings = replace(settings, max_gen_toks=new_tokens)
     return load_benchmarks(replace(basket, benchmarks=(settings,)))[name]
@@ -56,10 +56,10 @@ def greedy(name: str, new_tokens: int) -> LoadedBenchmark:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("model", MODELS)
 def test_scores_equal_lm_eval_s_item_by_item(model, name, directory):
-    tokens, path = NEW_TOKENS[model], directory(model)
-    our_metrics, our_responses = run_ours(greedy(name, tokens), path)
-    their_metrics, their_responses = run_theirs(greedy(name, tokens), path)
-    assert len(our_metrics) == ITEMS
+    asked, path = (name, NEW_TOKENS[model], ITEMS[model]), directory(model)
+    our_metrics, our_responses = run_ours(greedy(*asked), path)
+    their_metrics, their_responses = run_theirs(greedy(*asked), path)
+    assert len(our_metrics) == ITEMS[model]
     assert our_metrics.keys() == their_metrics.keys()
     for item, expected in their_metrics.items():
         for metric, value in expected.items():
@@ -73,7 +73,7 @@ def test_scores_equal_lm_eval_s_item_by_item(model, name, directory):
 @pytest.mark.parametrize("model", MODELS)
 def test_gold_solutions_get_the_log_likelihood_of_lm_eval_s_backend(model, name, directory):
     path = directory(model)
-    benchmark = greedy(name, 1)
+    benchmark = greedy(name, 1, ITEMS[model])
     backend = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(path).eval(),
                    tokenizer=AutoTokenizer.from_pretrained(path), batch_size=8)  # fmt: skip
     _, responses = run_ours(benchmark, path)
@@ -166,7 +166,7 @@ def test_what_lm_eval_s_command_logged_gets_the_verdict_of_our_own_run(logged):
     samples = gate(again, f"samples:{logged / 'base'}", f"samples:{logged / 'candidate'}")
     ours, theirs = verdict_of(logged), verdict_of(again)
     assert samples.returncode == models.returncode == ours["exit"] == theirs["exit"], samples.stdout + models.stdout
-    assert [row["items"] for row in theirs["benchmarks"]] == [ITEMS, 120]
+    assert [row["items"] for row in theirs["benchmarks"]] == [ITEMS["embedded"], 120]
     for part in ("benchmarks", "domain"):
         for our_row, their_row in zip(ours[part], theirs[part], strict=True):
             for key in {"name", "metric", "items", "verdict", "lost", "gained", "margin", "floor"} & our_row.keys():
