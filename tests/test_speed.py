@@ -73,8 +73,8 @@ def test_runs_of_another_engine_are_no_repetitions(compared, monkeypatch):
 
 def test_drafts_that_do_not_pay_are_not_built():
     row = {"scale": 0.5, "held": 0.4, "writing": 400.0, "reading": 900.0}
-    assert "At most 1.10 here: not built" in "\n".join(drafts.section({"rows": [row | {"at_best": 1.1}]}))
-    assert "At most 1.40 here: worth building" in "\n".join(drafts.section({"rows": [row | {"at_best": 1.4}]}))
+    assert "At most 1.10, at scale 0.5: not built" in "\n".join(drafts.section({"rows": [row | {"at_best": 1.1}]}))
+    assert "At most 1.40, at scale 0.5: worth building" in "\n".join(drafts.section({"rows": [row | {"at_best": 1.4}]}))
 
 
 def test_coupling_is_worth_the_ratio_of_the_variances():

@@ -70,13 +70,13 @@ def section(found: dict[str, Any]) -> list[str]:
          f"{r['at_best']:.2f}")
         for r in found["rows"]
     ]  # fmt: skip
-    best = max(row["at_best"] for row in found["rows"])
-    verdict = "worth building" if best >= PAYS else "not built"
+    best = max(found["rows"], key=lambda row: row["at_best"])
+    verdict = "worth building, and not built yet" if best["at_best"] >= PAYS else "not built"
     return [
         "## Stored answers as drafts",
         "A merge's greedy texts could be drafted from the stored ones of base and fine-tune: a draft is read like a"
         " prompt and holds up to the first token that differs. Calculated from the shared starts of"
         f" {ITEMS} IFEval answers and the measured speeds: what such drafts give at best. From {PAYS:g} times as fast"
-        f" they would pay. At most {best:.2f} here: {verdict}.",
+        f" they would pay. At most {best['at_best']:.2f}, at scale {best['scale']:g}: {verdict}.",
         table(("scale", "tokens as in a draft", "written, tokens/s", "read, tokens/s", "times as fast"), rows),
     ]
