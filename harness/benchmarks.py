@@ -143,7 +143,8 @@ class LoadedBenchmark:
         text = str(task.doc_to_text(item.doc))
         if not (task.multiple_input or not text.strip()):
             return text
-        return "\n".join(map(str, task.doc_to_choice(item.doc) or ())) or text
+        choices = task.doc_to_choice(item.doc) if task.config.doc_to_choice is not None else ()
+        return "\n".join(map(str, choices)) or text
 
     def kinds(self, item: Item) -> list[str]:
         """The kinds of instruction that an item gives."""

@@ -110,8 +110,12 @@ def _positions(config: dict[str, Any]) -> int | None:
 
 def own_code(path: Path, spec: ModelSpec) -> dict[str, Any]:
     """What the model and its tokenizer would import, by the class that it stands for; empty if nothing."""
-    files = [p for name in ("config.json", "tokenizer_config.json") if (p := path / name).is_file()]
-    return {kind: name for p in files for kind, name in (read_json(p, spec).get("auto_map") or {}).items()}
+    found: dict[str, Any] = {}
+    for file in ("config.json", "tokenizer_config.json"):
+        told = (read_json(path / file, spec).get("auto_map") or {}) if (path / file).is_file() else {}
+        for kind, name in (told if isinstance(told, dict) else {"AutoTokenizer": told}).items():  # a list in old ones
+            found[f"{kind} of {file}" if kind in found else kind] = name
+    return found
 
 
 def _other_repository(auto_map: Mapping[str, Any]) -> str | None:

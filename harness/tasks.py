@@ -24,7 +24,16 @@ from harness.fingerprint import digest_of
 from harness.specs import Basket, Benchmark, Unusable
 
 INDEX = 2  # raise it when what is remembered of lm-eval's folders changes
-OF_A_GROUP = {"group", "group_alias", "task", "tag", "aggregate_metric_list", "metadata", "version"}  # changes no score
+OF_A_GROUP = {
+    "group",
+    "group_alias",
+    "task",
+    "task_alias",
+    "tag",
+    "aggregate_metric_list",
+    "metadata",
+    "version",
+}  # changes no score
 FILES = ("json", "csv", "parquet", "arrow", "text")  # what `datasets` reads from the user's own disk
 
 
@@ -50,7 +59,7 @@ def task_manager(names: Sequence[str], tasks: str | None):
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     own = TaskManager(include_path=[tasks], include_defaults=False).task_index if tasks else {}
-    wanted = [*names, *(member for name in names if name in own for member in _below(own[name]))]
+    wanted = [*names, *(member for name in names if name in own for member in _below(own[name], own))]
     known = _lm_eval_folders()
     folders = sorted({folder for name in wanted for folder in known.get(name, [])})
     manager = TaskManager(include_path=[*folders, *([tasks] if tasks else [])], include_defaults=False)

@@ -13,11 +13,13 @@ import pytest
 
 from fixtures import dpo_release
 from fixtures.dpo_prepared import prepared
+from harness.ballot.key import write_key
 from harness.pairs import read_pairs
 from harness.specs import Unusable
 from tests.conftest import save_adapter
 from tests.test_dpo_gate import write_rows
 from tests.tiny_audit import write_basket
+from tests.voting import key_of, pairs
 
 
 @pytest.fixture
@@ -98,11 +100,13 @@ def test_texts_that_a_base_has_no_room_for_are_told_before_anything_is_trained(g
             release(given, base=with_positions(tiny_base, tmp_path / f"short-{positions}", positions))
 
 
-def test_other_ballots_are_written_where_the_texts_or_the_level_may_be_others(given, tiny_adapter):
+def test_ballots_are_not_judged_at_another_level_than_they_were_sealed_for(given, tiny_adapter):
     one = release(given, candidate=[str(tiny_adapter)])
-    stricter = replace(one.basket, policy=replace(one.basket.policy, alpha=0.01))
-    others = [{}, {"options": replace(one.options, dtype="bfloat16")}, {"basket": stricter}]
-    assert [replace(one, **changed).identity == one.identity for changed in others] == [True, False, False]
+    write_key(key_of(pairs()), one.ballots)
+    one.check_votes()
+    stricter = replace(one, basket=replace(one.basket, policy=replace(one.basket.policy, alpha=0.01)))
+    with pytest.raises(Unusable, match=r"are sealed for an error rate of 0\.05 and basket 'tiny' has alpha = 0\.01"):
+        stricter.check_votes()
 
 
 def test_a_base_with_code_of_its_own_is_not_trained(given, tmp_path, tiny_base):

@@ -28,7 +28,7 @@ RESULTS = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 REMEDY = "run lm_eval with --log_samples --output_path DIR"
 # Arguments of a backend that say which model it is.
 NAMES_A_MODEL = ("pretrained", "peft", "delta", "model", "path", "engine", "tokenizer", "revision", "subfolder",
-                 "gguf_file", "base_url", "lora_local_path", "served_model_name")  # fmt: skip
+                 "gguf_file", "lora_local_path", "served_model_name")  # fmt: skip
 KINDS = ("multiple_choice", "generate_until", "loglikelihood")
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 
@@ -167,18 +167,19 @@ def model_arguments(run: Mapping[str, Any]) -> dict[str, Any]:
 def _of_one_model(spec: ModelSpec, tasks: Mapping[str, TaskSamples]) -> None:
     first = next(iter(tasks.values()))
     for found in tasks.values():
-        for key in ("model_name", "model_sha", "model_num_parameters", *NAMES_A_MODEL):
-            ours, theirs = (_said(t.run, key) for t in (first, found))
-            if ours != theirs:
+        ours_told, theirs_told = (_names(t.run) for t in (first, found))
+        for key, ours in ours_told.items():
+            if ours != (theirs := theirs_told[key]):
                 raise Unusable(
                     f"model '{spec.text}': {first.results.name} and {found.results.name} are of different models ({key}"
                     f" {ours} and {theirs}); give each model an --output_path of its own."
                 )
 
 
-def _said(run: Mapping[str, Any], key: str) -> Any:
-    """What a run says of its model: of itself, of its configuration, or by an argument of the backend."""
-    return next((told[key] for told in (run, run["config"], model_arguments(run)) if key in told), None)
+def _names(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of which model it is: by itself, and by the arguments of the backend."""
+    own = {key: run.get(key, run["config"].get(key)) for key in ("model_name", "model_sha", "model_num_parameters")}
+    return own | {key: model_arguments(run).get(key) for key in NAMES_A_MODEL}
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def settings_of(samples: TaskSamples) -> dict[str, Any]:
         "the EOS token": run.get("tokenizer_eos_token"),
         "max_length": run.get("max_length"),
     }
-    apart = (*NAMES_A_MODEL, *OF_THE_MACHINE)
+    apart = (*NAMES_A_MODEL, "base_url", *OF_THE_MACHINE)
     return shown | {f"model_args {key}": value for key, value in sorted(given.items()) if key not in apart}
 
 
@@ -108,12 +108,13 @@ def check_basket(benchmark: Benchmark, samples: TaskSamples, side: Side) -> None
     """`Unusable` where a basket asks for something else than what lm_eval did."""
     kwargs = samples.config.get("generation_kwargs") or {}
     length = next((kwargs[key] for key in LENGTHS if key in kwargs), None)
-    sampled = "do_sample" in str(samples.run["config"].get("gen_kwargs"))  # by the run, and not by the task itself
+    given = str(samples.run["config"].get("gen_kwargs"))  # of the run, and not of the task itself
+    sampled = "do_sample" in given or "temperature" in given
     wanted = benchmark.temperature or (0.0 if sampled else None)
     asked = {
         "fewshot": (benchmark.fewshot, samples.shots),
         "chat": (benchmark.chat, bool(samples.run.get("chat_template"))),
-        "temperature": (wanted, float(kwargs.get("temperature", 1)) if kwargs.get("do_sample") else 0.0),
+        "temperature": (wanted, _temperature(kwargs)),
         "max_gen_toks": (benchmark.max_gen_toks, length),
     }
     for key, (wanted, done) in asked.items():
@@ -127,3 +128,10 @@ def check_basket(benchmark: Benchmark, samples: TaskSamples, side: Side) -> None
             f"benchmark '{benchmark.name}' is decided by {GOLD_PROB}, which lm_eval does not log; name a metric of task"
             f" {samples.task} in the basket."
         )
+
+
+def _temperature(kwargs: Mapping[str, Any]) -> float:
+    """At which lm-eval writes: as `do_sample` says, and where it says nothing as the temperature does."""
+    if kwargs.get("do_sample") is None:
+        return float(kwargs.get("temperature") or 0)
+    return float(kwargs.get("temperature", 1)) if kwargs["do_sample"] else 0.0
