@@ -101,7 +101,7 @@ def _below(entry, entries: Mapping[str, Any] = {}) -> list[str]:
         return sorted(entry.tags)
     if entry.kind.name != "GROUP":
         return []
-    members = _flat((entry.cfg or _yaml(entry)).get("task", []))
+    members = _flat(_definition(entry).get("task", []))
     return [name for m in members for name in (m, *(_below(entries[m], entries) if m in entries else ()))]
 
 
@@ -149,7 +149,7 @@ def _leaves(name: str, manager, benchmark: str) -> list[str]:
 
 def _members(entry, benchmark: str) -> list[str]:
     """Names of a group's members; `Unusable` where it gives them settings, which a basket alone may do."""
-    told = entry.cfg or _yaml(entry)
+    told = _definition(entry)
     for table in [told, *_tables(told.get("task", []))]:
         if other := sorted(set(table) - OF_A_GROUP):
             raise Unusable(
@@ -171,7 +171,7 @@ def parts_of(name: str, manager) -> dict[str, str]:
     entry = manager.task_index[name]
     if entry.kind.name != "GROUP":
         return {}
-    members = _flat((entry.cfg or _yaml(entry)).get("task", []))
+    members = _flat(_definition(entry).get("task", []))
     parts = {
         member: _leaves(member, manager, name) for member in members if manager.task_index[member].kind.name != "TASK"
     }
@@ -184,6 +184,11 @@ def _flat(members: Any) -> list[str]:
     if isinstance(members, dict):
         return _flat(members.get("task", []))
     return [name for member in members for name in _flat(member)]
+
+
+def _definition(entry) -> dict[str, Any]:
+    """Of a group, which may stand in the file of another."""
+    return entry.cfg or _yaml(entry)
 
 
 def _yaml(entry) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness import stats
 from harness.ballot.key import FOLDER, Key, ballot_name
 from harness.ballot.votes import FIRST, TIE, Votes
-from harness.report.numbers import as_set, count, rate_interval
+from harness.report.numbers import count, rate_interval, share_as_set
 from harness.stats import Interval
 from harness.stats.preference import TIE as HALF
 from harness.stats.preference import WIN
@@ -191,7 +191,7 @@ def _waiting(lacking: Sequence[int], editors: int, key_file: Path) -> str:
 
 
 def _reason(verdict: str, win: Interval, key: Key, needed: int | None) -> str:
-    aim, seen = f"{as_set(100 * key.target)}%", rate_interval(win)
+    aim, seen = share_as_set(key.target), rate_interval(win)
     shown = "that editors prefer it to the base is " + ("shown" if win.low > 0.5 else "not shown")
     if verdict == PASS:
         return f"the win rate is shown to be above {aim}: {seen}"

@@ -19,7 +19,7 @@ from harness.ballot.key import FOLDER, NAME, Key, ballot_name, write_key
 from harness.ballot.page import SIMULATED, page
 from harness.ballot.prompts import Pair, write_pairs
 from harness.ballot.sheet import sheet
-from harness.report.numbers import as_set, coefficient, confidence, count
+from harness.report.numbers import as_set, coefficient, confidence, count, share_as_set
 from harness.specs import Unusable
 
 ANSWERS = "answers.jsonl"
@@ -107,13 +107,13 @@ def plan_lines(prompts: int, editors: int, target: float, alpha: float = 0.05, s
     proven = [coefficient(stats.win_power(prompts, editors, better, icc, target, alpha)) for icc in CORRELATIONS]
     needed = [stats.prompts_to_settle(better, target, icc, editors, alpha) for icc in CORRELATIONS]
     at = " / ".join(map(coefficient, CORRELATIONS))
-    preferred = f"that a true {as_set(100 * target)}% is above 50% with a chance of {' / '.join(shown)}"
+    preferred = f"that a true {share_as_set(target)} is above 50% with a chance of {' / '.join(shown)}"
     return [
         *([SIMULATED] if simulated else []),
         f"{prompts} prompts, {editors} editor{'s' * (editors > 1)}; the prompt is the unit; each bound at"
-        f" {confidence(alpha)}; a tie is half a win; target: more than {as_set(100 * target)}%",
+        f" {confidence(alpha)}; a tie is half a win; target: more than {share_as_set(target)}",
         f"where votes on one prompt correlate {at}, this design shows",
         *([f"  {preferred}"] if target > 0.5 else []),
-        f"  that a true {as_set(100 * better)}% is above {as_set(100 * target)}% with a chance of {' / '.join(proven)};"
+        f"  that a true {share_as_set(better)} is above {share_as_set(target)} with a chance of {' / '.join(proven)};"
         f" for a chance of 0.80 it takes {' / '.join(map(count, needed))} prompts",
     ]

@@ -15,7 +15,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -154,18 +154,22 @@ def _asked(content: bytes, ledger: Ledger) -> Asked:
         made = made | {"stream_options": {**options, "include_usage": True}}
     # a token is at least one byte of what was sent
     messages = made.get("messages") if isinstance(made.get("messages"), list) else [None]
+    _check_text(messages)
     prompt = len(content) + TEMPLATE + PER_MESSAGE * len(messages)
-    return Asked(made, prompt, _prompts(made) * answers * longest, bool(options.get("include_usage")))
+    return Asked(made, prompt, _prompts(made.get("prompt")) * answers * longest, bool(options.get("include_usage")))
 
 
-def _prompts(body: Mapping[str, Any]) -> int:
-    """How many prompts a call holds; ValueError for one whose tokens cannot be bounded by what was sent."""
-    for message in body["messages"] if isinstance(body.get("messages"), list) else ():
+def _check_text(messages: Sequence[Any]) -> None:
+    """ValueError for a message whose tokens cannot be bounded by what was sent."""
+    for message in messages:
         parts = message.get("content") if isinstance(message, dict) else None
         for part in parts if isinstance(parts, list) else ():
             if not isinstance(part, dict) or part.get("type") != "text":
                 raise ValueError("a message holds more than text; send text alone.")
-    prompt = body.get("prompt")
+
+
+def _prompts(prompt: Any) -> int:
+    """How many prompts a call holds that gives them by themselves: a text, tokens, or a list of these."""
     several = isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
     return max(1, len(prompt)) if several else 1
 

@@ -9,7 +9,7 @@ from harness.ballot.judge import HeadToHead
 from harness.ballot.make import plan_lines as ballot_plan
 from harness.report import escape
 from harness.report.dpo_document import WANTED, decision_line, label
-from harness.report.numbers import MINUS, as_set, confidence, count, limit, points, signed
+from harness.report.numbers import MINUS, as_set, confidence, count, limit, points, share_as_set, signed
 from harness.report.terminal import aligned, on_one_line
 from harness.report.words import change
 
@@ -30,7 +30,7 @@ def plan_lines(release) -> list[str]:
         *(f"candidate: {text}" for text in release.given or [f"DPO, {run} ({trained})" for run in release.runs]),
         f"pairs: {material.name}, {count(len(material.train))} to train on, {count(len(material.held_out))} held out;"
         f" {seen.sentence()}"
-        + ("" if material.ceiling is None else f" At most {as_set(100 * material.ceiling)}% can be right."),
+        + ("" if material.ceiling is None else f" At most {share_as_set(material.ceiling)} can be right."),
         *ballot_plan(
             len(material.prompts), 3, 0.6, release.basket.policy.alpha, simulated=release.votes == "simulated"
         ),

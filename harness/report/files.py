@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+CALLS = "calls.jsonl"  # what a ticket submission has called, and paid for
 FILES = (
     "verdict.json", "scores.jsonl", "memo.pdf", "memo.md", "model-card.yaml", "plots/forest.svg", "plots/pareto.svg",
-    "summary.md", "allure.html", "card.pdf", "calls.jsonl", "report.pdf", "methodology.md",
+    "summary.md", "allure.html", "card.pdf", CALLS, "report.pdf", "methodology.md",
     *(f"plots/{name}.svg" for name in ("accuracy", "scores", "margins", "reliability")),
 )  # fmt: skip
 

@@ -107,22 +107,22 @@ def _points(steps: Sequence[Step], name: str):
     before: Step | None = None
     for number, step in enumerate(steps, 1):
         row = step.row(name)
-        if row is None:
-            yield Point(number, None, "it is not in this audit's basket")
-        elif differing := _differing(row, first):
-            yield Point(number, None, _other(differing, row, first))
+        if why := _not_comparable(row, first):
+            yield Point(number, None, why)
         elif not comparable:
             yield Point(number, row, "", None, f"step {number - 1} is not comparable")
         else:
             yield Point(number, row, "", *_alone(before, step, row))
-        comparable, before = row is not None and not _differing(row, first), step
+        comparable, before = not why, step
 
 
-def _differing(row: Mapping[str, Any], first: Mapping[str, Any]) -> str | None:
-    return next((key for key in SAME if row[key] != first[key]), None)
-
-
-def _other(key: str, row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+def _not_comparable(row: Mapping[str, Any] | None, first: Mapping[str, Any]) -> str:
+    """Why a row cannot stand in one line with the first one; empty where it can."""
+    if row is None:
+        return "it is not in this audit's basket"
+    key = next((key for key in SAME if row[key] != first[key]), None)
+    if key is None:
+        return ""
     if key == "metric":
         return f"decided by {row['metric']}, and before by {first['metric']}"
     digests = f"digest {row['digest'][:12]}, before {first['digest'][:12]}"

@@ -50,6 +50,11 @@ def as_set(value: float) -> str:
     return f"{value:g}"
 
 
+def share_as_set(share: float) -> str:
+    """A share that someone has set: 0.72 -> '72%', 0.725 -> '72.5%'."""
+    return f"{as_set(100 * share)}%"
+
+
 def limit(margin: float) -> str:
     """A margin as it was set, in points: 5.0 -> '5', 2.5 -> '2.5'."""
     return as_set(margin)

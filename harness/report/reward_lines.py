@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.report import escape
-from harness.report.numbers import as_set, confidence, count, points, signed
+from harness.report.numbers import as_set, confidence, count, points, share_as_set, signed
 from harness.report.terminal import aligned, on_one_line
 from harness.reward.checks import OK
 
@@ -21,16 +21,16 @@ def plan_lines(release) -> list[str]:
     trained = "trained if not in the cache"
     seen_pairs = min(release.pairs or len(material.train), len(material.train))
     pairs = f"{count(seen_pairs)} pairs"
-    ceiling = "" if material.ceiling is None else f" At most {as_set(100 * material.ceiling)}% can be right."
+    ceiling = "" if material.ceiling is None else f" At most {share_as_set(material.ceiling)} can be right."
     named = sorted({pair.category for pair in material.held_out if pair.category})
-    targets = ", ".join(f"{name} > {as_set(100 * policy.target_of(name))}%" for name in named)
+    targets = ", ".join(f"{name} > {share_as_set(policy.target_of(name))}" for name in named)
     lines = [
         f"base: {release.base.spec.text} ({release.base.digest[:12]})",
         *(f"candidate: {text}" for text in release.given),
         *(f"candidate: reward model, {run}, on {pairs} ({trained})" for run in release.runs if not release.given),
         f"pairs: {material.name}, {count(len(material.train))} to train on, {count(len(material.held_out))} held out;"
         f" {seen.sentence()}{ceiling}",
-        f"targets: overall > {as_set(100 * policy.overall)}%, {targets}; each bound at {confidence(policy.alpha)}",
+        f"targets: overall > {share_as_set(policy.overall)}, {targets}; each bound at {confidence(policy.alpha)}",
     ]
     return [on_one_line(line) for line in lines]
 
